@@ -1,0 +1,47 @@
+# Everything a newcomer types. Each target sets up what is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO ?= .demo
+LOOP ?= .loop
+
+.PHONY: demo loop test check lint types setup bench browser clean screenshots
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Curator needs Python 3.11 or newer: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,llamacpp,dev]'
+	@touch $@
+
+demo: setup
+	@$(BIN)/curator init --home $(DEMO) --sample
+	@$(BIN)/curator up --home $(DEMO) --open-as demo
+
+loop: setup
+	@$(BIN)/curator loop --home $(LOOP)
+
+test: setup
+	$(BIN)/pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: setup
+	$(BIN)/pyright
+
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || tools/install_chromium
+
+check: lint types test browser
+	$(BIN)/pytest -m 'slow or browser'
+	$(MAKE) loop
+
+bench: setup
+	@for file in bench/*.py; do $(BIN)/python $$file || exit 1; done
+
+clean:
+	rm -rf $(VENV) $(DEMO) $(LOOP)

@@ -1,0 +1,239 @@
+"""Training speed and memory: ours, and floors measured in the same run on the same batches.
+
+    python -m bench.train [--json] [--base FILE.gguf] [--tokens 80] [--batch 8] [--rounds 3] [--threads N] [--layers N]
+
+bare: a plain PyTorch loop over transformers and PEFT, as tutorials write it: full logits, padded batch, attention mask.
+checkpointed: the same with gradient checkpointing, which LLaMA-Factory switches on by default.
+gemm: only the matrix products that one step cannot do without, on tensors of the same shapes.
+Rounds alternate, and the best of each counts, so that a busy machine disturbs all of them alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+KINDS = ("ours", "bare", "checkpointed", "gemm")
+LONG_TOKENS = 1024
+
+
+@dataclass(frozen=True)
+class Setup:
+    base: Path | None
+    tokens: int
+    batch: int
+    rounds: int
+    threads: int
+    layers: int
+
+
+def build(setup: Setup) -> Any:  # Any: a transformers model
+    """Load the base, or make an untaught model of SmolLM2-135M's shape: the numbers cost the same."""
+    import torch
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    torch.manual_seed(17)
+    if setup.base:
+        from trainer.loading import load_base
+
+        return load_base(setup.base).model
+    config = LlamaConfig(
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=setup.layers,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        vocab_size=49152,
+        tie_word_embeddings=True,
+    )
+    return AutoModelForCausalLM.from_config(config)
+
+
+def examples(setup: Setup, vocabulary: int) -> list[Any]:  # Any: trainer.data.Encoded, imported late
+    """Make examples whose answer is the second half, of lengths around `tokens` as in one length-grouped batch."""
+    import random
+
+    from trainer.data import Encoded
+
+    draw = random.Random(17)  # noqa: S311 - test data
+    lengths = [max(8, round(setup.tokens * (0.95 + 0.1 * n / setup.batch))) for n in range(setup.batch)]
+    return [
+        Encoded(str(n), tuple(draw.randrange(3, vocabulary) for _ in range(length)), length // 2)
+        for n, length in enumerate(lengths)
+    ]
+
+
+def stepper(kind: str, setup: Setup) -> Callable[[], float]:
+    """Answer a function that does one forward and backward pass over the batch and answers its loss."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from trainer.data import micro_batches
+    from trainer.fast_lora import speed_up
+    from trainer.loss import MICRO_TOKENS, answer_losses
+    from trainer.spec import LINEAR_LAYERS
+
+    torch.set_num_threads(setup.threads)
+    base = build(setup)
+    batch = examples(setup, base.config.vocab_size)
+    if kind == "gemm":
+        return gemms(base, batch)
+    lora = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.05, target_modules=list(LINEAR_LAYERS))
+    model: Any = get_peft_model(base, lora)
+    model.train()
+    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4, weight_decay=0)
+    answers = sum(e.answer_tokens for e in batch)
+    if kind == "ours":
+        speed_up(model)
+    if kind == "checkpointed":
+        model.enable_input_require_grads()
+        base.gradient_checkpointing_enable({"use_reentrant": False})
+
+    def ours() -> float:
+        total = 0.0
+        for micro in micro_batches(batch, MICRO_TOKENS, 0):
+            losses, _ = answer_losses(model, micro)
+            (losses.sum() / answers).backward()
+            total += losses.detach().sum().item() / answers
+        return total
+
+    (whole,) = micro_batches(batch, 1 << 40, 0)
+    lengths = torch.tensor(sorted((len(e.ids) for e in batch), reverse=True))
+    mask = (torch.arange(whole.ids.shape[1]) < lengths[:, None]).long()
+
+    def bare() -> float:
+        loss = model(input_ids=whole.ids, attention_mask=mask, labels=whole.labels, use_cache=False).loss
+        loss.backward()
+        return loss.item()
+
+    def step() -> float:
+        loss = ours() if kind == "ours" else bare()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+        return loss
+
+    return step
+
+
+def gemms(base: Any, batch: list[Any]) -> Callable[[], float]:  # Any: as above
+    """Answer a function that multiplies what a step must: x·Wᵀ and dy·W for every layer, the head on answers only."""
+    import torch
+
+    rows, answers = sum(len(e.ids) for e in batch), sum(e.answer_tokens for e in batch)
+    weights = [m.weight.detach() for n, m in base.named_modules() if isinstance(m, torch.nn.Linear) and "layers" in n]
+    head = base.get_output_embeddings().weight.detach()
+    inputs = {w.shape[1]: torch.randn(rows, w.shape[1]) for w in weights}
+    hidden = torch.randn(answers, head.shape[1])
+
+    def step() -> float:
+        for weight in weights:
+            (inputs[weight.shape[1]] @ weight.t()) @ weight
+        for at in range(0, answers, 512):
+            (hidden[at : at + 512] @ head.t()) @ head
+        return 0.0
+
+    return step
+
+
+def measure(setup: Setup) -> dict[str, float]:
+    """Answer the best seconds per step of each kind, measured in turn."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        steps = {kind: stepper(kind, setup) for kind in KINDS}
+        losses: dict[str, float] = {}
+        best = dict.fromkeys(KINDS, float("inf"))
+        for round_ in range(setup.rounds + 1):
+            for kind, step in steps.items():
+                torch.manual_seed(round_)
+                start = time.perf_counter()
+                losses.setdefault(kind, step())
+                if round_:
+                    best[kind] = min(best[kind], time.perf_counter() - start)
+    # dropout differs, the first step's update is zero: an untaught adapter changes nothing, so losses must agree
+    assert abs(losses["ours"] - losses["bare"]) < 1e-3, losses
+    return best
+
+
+def peak(kind: str, setup: Setup, pipe: Any) -> None:  # Any: one end of a pipe
+    """In a process of its own: do two steps on long examples and send the peak memory in bytes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        step = stepper(kind, setup)
+        step()
+        step()
+    pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+
+
+def peak_of(kind: str, setup: Setup) -> float:
+    """Answer the peak memory of two steps in gigabytes."""
+    ours, theirs = multiprocessing.get_context("spawn").Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=peak, args=(kind, setup, theirs))
+    process.start()
+    process.join()
+    return ours.recv() / 1e9 if ours.poll() else float("nan")
+
+
+def main() -> None:
+    """Measure and print."""
+    from trainer.hardware import physical_cores
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    parser.add_argument("--base", type=Path, help="a base GGUF; without it an untaught model of the same shape")
+    parser.add_argument("--tokens", type=int, default=80, help="tokens per example, prompt and answer")
+    parser.add_argument("--batch", type=int, default=8, help="examples per step")
+    parser.add_argument("--rounds", type=int, default=3, help="steps of each kind; the best counts")
+    parser.add_argument("--threads", type=int, default=physical_cores(), help="CPU threads")
+    parser.add_argument("--layers", type=int, default=30, help="blocks of the untaught model")
+    parser.add_argument("--no-memory", action="store_true", help="leave the memory measurement out")
+    asked = parser.parse_args()
+    setup = Setup(asked.base, asked.tokens, asked.batch, asked.rounds, asked.threads, asked.layers)
+    best = measure(setup)
+    tokens = sum(len(e.ids) for e in examples(setup, 1000))
+    speed = {kind: tokens / seconds for kind, seconds in best.items()}
+    out = Printer(asked.json)
+    out.line("tokens_per_second", speed["ours"], "tokens/s", "higher", budget=0.95 * speed["bare"], floor=speed["bare"])
+    out.line("against_bare_loop", speed["ours"] / speed["bare"], "x", "higher", budget=1.6)
+    out.line("against_checkpointing", speed["ours"] / speed["checkpointed"], "x", "higher", budget=1.8)
+    out.line("gemm_share", best["gemm"] / best["ours"], "of time", "higher", budget=0.9)
+    if not asked.no_memory:
+        long = Setup(asked.base, LONG_TOKENS, asked.batch, 1, asked.threads, asked.layers)
+        ours, bare = peak_of("ours", long), peak_of("bare", long)
+        out.line("peak_memory_1024", ours, "GB", "lower", budget=4.0, floor=bare)
+
+
+@dataclass(frozen=True)
+class Printer:
+    """Prints a figure beside its budget, for people or as JSON."""
+
+    as_json: bool
+
+    def line(
+        self, metric: str, value: float, unit: str, better: str, *, budget: float, floor: float | None = None
+    ) -> None:
+        if self.as_json:
+            ratio = value / floor if floor else None
+            found = {"bench": "train", "metric": metric, "value": round(value, 4), "unit": unit, "better": better}
+            print(json.dumps({**found, "budget": round(budget, 4), "floor": floor, "ratio": ratio}), flush=True)
+            return
+        kept = value <= budget if better == "lower" else value >= budget
+        beside = f", floor {floor:.2f}" if floor is not None else ""
+        print(
+            f"{metric:24s} {value:10.2f} {unit:9s} budget {budget:.2f}{beside}  {'ok' if kept else 'MISSED'}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,3 @@
+"""Curator: the web app and everything a person does."""
+
+__version__ = "0.1.0"

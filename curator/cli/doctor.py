@@ -1,0 +1,79 @@
+"""`curator doctor`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+
+from curator.cli._context import home_option, settings_for
+from curator.services import versions
+from curator.settings import Settings
+from db.session import sqlite_driver, wal_is_safe
+from trainer.bases import find_embedded
+from trainer.runtimes.base import RuntimeFailure
+
+GIGABYTE = 1e9
+ENOUGH_DISK, ENOUGH_MEMORY = 5.0, 4.0
+
+Finding = tuple[bool, str]
+
+
+@click.command()
+@home_option
+def doctor(home: Path | None) -> None:
+    """Look for what is missing on this machine; ends with code 1 when something is."""
+    settings = settings_for(home)
+    findings = [finding for look in CHECKS for finding in look(settings)]
+    for good, sentence in findings:
+        click.echo(f"{'ok     ' if good else 'MISSING'}  {sentence}")
+    if not all(good for good, _ in findings):
+        sys.exit(1)
+
+
+def _python(_settings: Settings) -> Iterator[Finding]:
+    yield sys.version_info >= (3, 11), f"Python {platform.python_version()} (3.11 or newer)"
+    trains = all(find_spec(name) for name in ("torch", "transformers", "peft", "trl"))
+    yield trains, "Libraries for teaching: " + ("there" if trains else "pip install 'curator[train]'")
+
+
+def _sqlite(settings: Settings) -> Iterator[Finding]:
+    if settings.url.startswith("sqlite"):
+        driver = sqlite_driver()
+        safe = wal_is_safe(driver.sqlite_version_info)
+        advice = "" if safe else ", too old for its fast mode: it works, but slower. pip install pysqlite3"
+        yield safe, f"SQLite {driver.sqlite_version}{advice}"
+
+
+def _room(settings: Settings) -> Iterator[Finding]:
+    existing = next(folder for folder in (settings.home, *settings.home.parents) if folder.exists())
+    free = shutil.disk_usage(existing).free / GIGABYTE
+    yield free >= ENOUGH_DISK, f"{free:.1f} GB of disk free in {existing} ({ENOUGH_DISK:.0f} or more)"
+    yield os.access(existing, os.W_OK), f"{existing} can be written"
+    if hasattr(os, "sysconf"):
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIGABYTE
+        yield memory >= ENOUGH_MEMORY, f"{memory:.1f} GB of memory ({ENOUGH_MEMORY:.0f} or more)"
+
+
+def _models(settings: Settings) -> Iterator[Finding]:
+    base = find_embedded(settings.home)
+    yield base is not None, "Base model: " + (str(base) if base else "curator init")
+    embedded = find_spec("xllamacpp") is not None
+    yield (
+        embedded or bool(settings.ollama_url),
+        "Embedded runtime: " + ("there" if embedded else "pip install 'curator[llamacpp]'"),
+    )
+    if settings.ollama_url:
+        try:
+            yield True, f"Ollama {versions.runtime_named('ollama', settings).version()} at {settings.ollama_url}"
+        except RuntimeFailure as failure:
+            yield False, str(failure)
+
+
+CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (_python, _sqlite, _room, _models)

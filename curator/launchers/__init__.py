@@ -1,0 +1,1 @@
+"""Where training runs, one module per place behind a literal table."""

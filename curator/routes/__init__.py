@@ -1,0 +1,1 @@
+"""One blueprint per noun. A route parses, loads, calls one service and answers."""

@@ -1,0 +1,89 @@
+"""Model versions: what there is, what is in service, put one there, go back, retire."""
+
+from __future__ import annotations
+
+from flask import Blueprint, url_for
+from flask.typing import ResponseReturnValue
+from flask_babel import gettext as _
+from pydantic import BaseModel, Field
+from werkzeug.wrappers import Response as AnyResponse
+
+from curator import web
+from curator.security import current_user, policy, project
+from curator.services import lineage, projects, versions
+from db.models import Json
+
+bp = Blueprint("models", __name__, url_prefix="/p/<slug>/models")
+
+
+class ReasonForm(BaseModel):
+    reason: str = Field("", max_length=2000)
+
+
+@bp.get("")
+@policy("viewer")
+def index() -> ResponseReturnValue:
+    """List the versions, newest first, and the journal of what was in service."""
+    return web.page("models/index.html", **_seen())
+
+
+@bp.get("/list")
+@policy("viewer")
+def listed() -> ResponseReturnValue:
+    """Answer the list alone, for the page that waits for a version to be loaded."""
+    return web.page("models/_list.html", **_seen())
+
+
+@bp.post("/<int:number>/promote")
+@policy("lead")
+def promote(number: int) -> ResponseReturnValue:
+    """Put a version into service."""
+    form = web.parse_form(ReasonForm)
+    version = versions.get(web.session(), project(), number)
+    versions.promote(web.session(), project(), version, current_user(), form.reason)
+    web.notify(_("Version %(number)d is in service.", number=number))
+    return _list()
+
+
+@bp.post("/roll-back")
+@policy("lead")
+def roll_back() -> ResponseReturnValue:
+    """Put back what was in service before."""
+    form = web.parse_form(ReasonForm)
+    versions.roll_back(web.session(), project(), current_user(), form.reason)
+    web.notify(_("What was in service before is in service again."))
+    return _list()
+
+
+@bp.post("/<int:number>/retire")
+@policy("lead")
+def retire(number: int) -> ResponseReturnValue:
+    """Take a version out of use."""
+    versions.retire(web.session(), versions.get(web.session(), project(), number), current_user())
+    web.notify(_("Version %(number)d is retired. What it learnt from is kept.", number=number))
+    return _list()
+
+
+@bp.post("/<int:number>/publish")
+@policy("lead")
+def publish(number: int) -> ResponseReturnValue:
+    """Load a version into the runtime, or try that again."""
+    versions.request_publish(web.session(), versions.get(web.session(), project(), number), current_user())
+    web.notify(_("Version %(number)d is being loaded.", number=number))
+    return _list()
+
+
+def _list() -> AnyResponse:
+    return web.fragment("models/_list.html", back=url_for("models.index"), **_seen())
+
+
+def _seen() -> Json:
+    session, where = web.session(), project()
+    return {
+        "descents": lineage.of_versions(session, where),
+        "changes": lineage.changes(session, where),
+        "serving": projects.in_service(session, where),
+        "alias": versions.alias(where),
+        "ollama_url": web.settings().ollama_url,
+        "last": lineage.way_back(session, where),
+    }

@@ -1,0 +1,79 @@
+"""One project: today's page and its settings."""
+
+from __future__ import annotations
+
+from flask import Blueprint, url_for
+from flask.typing import ResponseReturnValue
+from flask_babel import gettext as _
+from pydantic import BaseModel, Field
+
+from curator import web
+from curator.security import current_user, policy, project
+from curator.services import accounts, bases, journal, projects, runs
+
+bp = Blueprint("projects", __name__, url_prefix="/p/<slug>")
+
+
+class SettingsForm(BaseModel):
+    name: str = Field(min_length=1, max_length=120)
+    guidelines: str = ""
+    system_prompt: str = ""
+    prompt_style: str = Field("question", pattern="^(question|passages)$")
+    base_id: int | None = None
+
+
+class RoleForm(BaseModel):
+    user_id: int
+    role: str = Field("", pattern="^(|viewer|reviewer|lead)$")
+
+
+@bp.get("/")
+@policy("viewer")
+def show() -> ResponseReturnValue:
+    """Show where the project stands and what comes next."""
+    session = web.session()
+    return web.page(
+        "projects/show.html",
+        counts=projects.counts(session, project()),
+        readiness=runs.readiness(session, project(), web.settings()),
+        recent=runs.recent(session, project()),
+        version=projects.in_service(session, project()),
+    )
+
+
+@bp.get("/settings")
+@policy("lead")
+def settings() -> ResponseReturnValue:
+    """Show what a lead can set."""
+    session = web.session()
+    return web.page(
+        "projects/settings.html",
+        bases=bases.all_bases(session),
+        people=accounts.people(session),
+        roles=accounts.roles_of(session, project()),
+    )
+
+
+@bp.post("/settings")
+@policy("lead")
+def save() -> ResponseReturnValue:
+    """Save the settings."""
+    form = web.parse_form(SettingsForm)
+    projects.configure(web.session(), project(), **form.model_dump())
+    journal.note(web.session(), "changed settings", project=project(), user=current_user())
+    web.notify(_("Saved."))
+    return web.go(url_for("projects.settings"))
+
+
+@bp.post("/people")
+@policy("lead")
+def set_role() -> ResponseReturnValue:
+    """Give a person a role here, or take it away."""
+    form = web.parse_form(RoleForm)
+    person = accounts.get(web.session(), form.user_id)
+    accounts.set_role(web.session(), person, project(), form.role)
+    journal.note(
+        web.session(), "set role", person.login, project=project(), user=current_user(), detail={"role": form.role}
+    )
+    web.notify(_("Saved."))
+    return web.go(url_for("projects.settings"))

@@ -1,0 +1,131 @@
+"""Teaching: is it time, start, follow, stop, and what came of it."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, url_for
+from flask.typing import ResponseReturnValue
+from flask_babel import gettext as _
+from pydantic import BaseModel, Field
+
+from curator import web
+from curator.security import current_user, policy, project
+from curator.services import arena, jobs, lineage, recipe, runs, snapshots
+from db.models import Json, Project, Run, Snapshot
+
+bp = Blueprint("runs", __name__, url_prefix="/p/<slug>")
+WHOLE_LOG = 1_000_000
+
+
+class TeachForm(BaseModel):
+    """A dataset to teach with (none: freeze today's answers) and the numbers that differ from the usual ones."""
+
+    snapshot_id: int | None = None
+    epochs: float | None = Field(None, gt=0)
+    learning_rate: float | None = Field(None, gt=0)
+    batch_size: int | None = None
+    max_steps: int | None = None
+    max_length: int | None = None
+    seed: int | None = None
+    rank: int | None = None
+
+    def numbers(self) -> Json:
+        return self.model_dump(exclude={"snapshot_id"})
+
+
+@bp.get("/teach")
+@policy("viewer")
+def index() -> ResponseReturnValue:
+    """Show whether it is time to teach, and the runs so far."""
+    session = web.session()
+    return web.page(
+        "runs/index.html",
+        readiness=runs.readiness(session, project(), web.settings()),
+        next_name=snapshots.next_name(session, project()),
+        snapshots=snapshots.recent(session, project()),
+        fields=recipe.fields(project()),
+        runs=runs.recent(session, project()),
+        numbers=lineage.numbers(session, project()),
+    )
+
+
+@bp.post("/runs")
+@policy("lead")
+def create() -> ResponseReturnValue:
+    """Freeze today's approved answers, or take a dataset there is, and teach with it."""
+    form = web.parse_form(TeachForm)
+    snapshot = _dataset(form.snapshot_id)
+    numbers = recipe.overrides(project(), form.numbers())
+    run = runs.start(web.session(), project(), snapshot, current_user(), numbers)
+    return web.go(url_for("runs.show", run_id=run.id))
+
+
+@bp.get("/runs/<int:run_id>")
+@policy("viewer")
+def show(run_id: int) -> ResponseReturnValue:
+    """Show one run: how far it is, or what came of it."""
+    run = runs.get(web.session(), project(), run_id)
+    return web.page("runs/show.html", **_seen(run))
+
+
+@bp.get("/runs/<int:run_id>/status")
+@policy("viewer")
+def status(run_id: int) -> ResponseReturnValue:
+    """Answer how a run stands, for the page that follows it."""
+    run = runs.get(web.session(), project(), run_id)
+    return web.page("runs/_status.html", **_seen(run))
+
+
+@bp.post("/runs/<int:run_id>/cancel")
+@policy("lead")
+def cancel(run_id: int) -> ResponseReturnValue:
+    """Stop a run."""
+    run = runs.get(web.session(), project(), run_id)
+    runs.cancel(web.session(), run)
+    web.notify(_("The run is being stopped. Nothing that is in service changes."))
+    return web.fragment("runs/_status.html", back=url_for("runs.show", run_id=run.id), **_seen(run))
+
+
+@bp.get("/runs/<int:run_id>/log")
+@policy("viewer")
+def log(run_id: int) -> ResponseReturnValue:
+    """Hand out what the trainer printed."""
+    run = runs.get(web.session(), project(), run_id)
+    text = "\n".join(runs.log_tail(run, WHOLE_LOG)) + "\n"
+    headers = {"Content-Disposition": f'attachment; filename="run-{run.id}.log"'}
+    return Response(text, mimetype="text/plain; charset=utf-8", headers=headers)
+
+
+def _dataset(snapshot_id: int | None) -> Snapshot:
+    session, where = web.session(), project()
+    if snapshot_id is not None:
+        return snapshots.get(session, where, snapshot_id)
+    return snapshots.freeze(session, where, snapshots.next_name(session, where), current_user())
+
+
+def _seen(run: Run) -> Json:
+    """Gather what the pages of one run show."""
+    session, where = web.session(), project()
+    job = jobs.live_job(session, runs.job_key(run)) if run.state in runs.LIVE else None
+    return {
+        "run": run,
+        "snapshot": session.get_one(Snapshot, run.snapshot_id),
+        "progress": runs.progress(run),
+        "plan": runs.plan(run),
+        "stopping": bool(job and job.cancel_requested),
+        "log": runs.log_tail(run),
+        **(_card(where, run) if run.state == "finished" else {}),
+    }
+
+
+def _card(where: Project, run: Run) -> Json:
+    session = web.session()
+    version = lineage.of_run(session, run)
+    before = lineage.before(session, version) if version else None
+    return {
+        "card": runs.card(run),
+        "evaluation": runs.evaluation(run),
+        "version": version,
+        "before": before,
+        "growth": lineage.growth(session, run),
+        "tally": arena.standing(session, where, version.id, before.id if before else None).tally if version else None,
+    }

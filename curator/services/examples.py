@@ -1,0 +1,111 @@
+"""Make examples: records with their settled correction applied, and preference pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import Row, select
+from sqlmodel import Session
+
+from curator.services.bulk import fetch
+from db.models import Passage, PreferencePair, Project, Record, Review
+
+BATCH = 1_000
+_record = Record.__table__  # pyright: ignore[reportAttributeAccessIssue] # SQLModel does not declare it
+_review = Review.__table__  # pyright: ignore[reportAttributeAccessIssue] # SQLModel does not declare it
+_passage = Passage.__table__  # pyright: ignore[reportAttributeAccessIssue] # SQLModel does not declare it
+_pair = PreferencePair.__table__  # pyright: ignore[reportAttributeAccessIssue] # SQLModel does not declare it
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An example before it is frozen: its content as plain JSON, its record and its group."""
+
+    record_id: int
+    group: str
+    content: dict[str, Any]
+
+
+def prompt(
+    project: Project, turns: Sequence[dict[str, str]], question: str, passages: Sequence[tuple[str, str]]
+) -> Any:
+    """Answer the messages before the answer: the project's system prompt, earlier turns, the question.
+
+    The project's system prompt stands for the record's own: it is the one the taught model will be given.
+    With prompt style `passages`, the question comes after its passages, given as (document, text): see with_passages.
+    """
+    system = project.system_prompt.strip()
+    user = with_passages(question, passages) if project.prompt_style == "passages" else question
+    return [
+        *([{"role": "system", "content": system}] if system else []),
+        *({"role": turn["role"], "content": turn["content"]} for turn in turns),
+        {"role": "user", "content": user},
+    ]
+
+
+def with_passages(question: str, passages: Sequence[tuple[str, str]]) -> str:
+    """Lay passages out above the question, one blank line between blocks and no words of any language::
+
+    [1] fares.pdf
+    Children under 7 travel free.
+
+    [2]
+    A passage whose document is not known.
+
+    Do I pay for my 6 year old?
+    """
+    blocks = [f"[{number}] {document}".rstrip() + f"\n{text}" for number, (document, text) in enumerate(passages, 1)]
+    return "\n\n".join([*blocks, question])
+
+
+def settled_examples(session: Session, project: Project) -> Iterator[Draft]:
+    """Yield the accepted records with the correction of the review that settled them, by id.
+
+    An answer that the log cut short is left out unless somebody rewrote it: a model taught with it would learn to
+    stop in the middle of a sentence.
+    """
+    query = (
+        select(
+            _record.c.id, _record.c.group, _record.c.turns, _record.c.question, _record.c.answer, _record.c.signals,
+            _review.c.question.label("new_question"), _review.c.answer.label("new_answer"),
+        )
+        .outerjoin(_review, _review.c.id == _record.c.settled_by)
+        .where(_record.c.project_id == project.id, _record.c.state == "accepted")
+        .order_by(_record.c.id)
+        .limit(BATCH)
+    )  # fmt: skip
+    last = 0
+    while page := fetch(session, query.where(_record.c.id > last)):
+        last = page[-1].id
+        passages = _passages(session, page) if project.prompt_style == "passages" else {}
+        for row in page:
+            if row.signals.get("truncated") and row.new_answer is None:
+                continue
+            question = row.question if row.new_question is None else row.new_question
+            answer = row.answer if row.new_answer is None else row.new_answer
+            before = prompt(project, row.turns, question, passages.get(row.id, ()))
+            yield Draft(row.id, row.group, {"messages": [*before, {"role": "assistant", "content": answer}]})
+
+
+def _passages(session: Session, page: Sequence[Row[Any]]) -> dict[int, list[tuple[str, str]]]:
+    query = (
+        select(_passage.c.record_id, _passage.c.document, _passage.c.text)
+        .where(_passage.c.record_id.in_([row.id for row in page]))
+        .order_by(_passage.c.record_id, _passage.c.position)
+    )
+    rows = fetch(session, query)
+    return {key: [(document, text) for _, document, text in found] for key, found in groupby(rows, lambda row: row[0])}
+
+
+def settled_pairs(session: Session, project: Project) -> Iterator[Draft]:
+    """Yield the project's preference pairs by id; one without a record has no place in a snapshot and is left out."""
+    query = select(_pair).where(_pair.c.project_id == project.id, _pair.c.record_id.is_not(None)).order_by(_pair.c.id)
+    last = 0
+    while page := fetch(session, query.where(_pair.c.id > last).limit(BATCH)):
+        last = page[-1].id
+        for row in page:
+            content = {"prompt": row.prompt, "chosen": row.chosen, "rejected": row.rejected}
+            yield Draft(row.record_id, row.group, content)

@@ -1,0 +1,103 @@
+"""Where a model version came from, and how it came into service: for the pages that tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlmodel import Session, col, select
+
+from curator.services import jobs
+from db.models import ModelVersion, Project, Promotion, Run, Snapshot, User
+
+
+@dataclass(frozen=True)
+class Descent:
+    """A version with its run and its dataset. `publishing` tells that a worker is to load it, or is at it."""
+
+    version: ModelVersion
+    run: Run
+    snapshot: Snapshot
+    publishing: bool
+
+
+@dataclass(frozen=True)
+class Change:
+    """One line of the journal: what came into service, instead of what, by whom. None is the base, or nobody."""
+
+    promotion: Promotion
+    version: ModelVersion | None
+    previous: ModelVersion | None
+    user: User | None
+
+
+def of_versions(session: Session, project: Project) -> list[Descent]:
+    """List a project's versions with what they came from, newest first."""
+    rows = session.exec(
+        select(ModelVersion, Run, Snapshot)
+        .join(Run, col(Run.id) == col(ModelVersion.run_id))
+        .join(Snapshot, col(Snapshot.id) == col(Run.snapshot_id))
+        .where(ModelVersion.project_id == project.id)
+        .order_by(col(ModelVersion.number).desc())
+    )
+    return [Descent(version, run, snapshot, _publishing(session, version)) for version, run, snapshot in rows]
+
+
+def of_run(session: Session, run: Run) -> ModelVersion | None:
+    """Answer the version a run became, None before that."""
+    return session.exec(select(ModelVersion).where(ModelVersion.run_id == run.id)).first()
+
+
+def numbers(session: Session, project: Project) -> dict[int, int]:
+    """Answer which version number each run became, by run id."""
+    rows = session.exec(select(ModelVersion).where(ModelVersion.project_id == project.id))
+    return {version.run_id: version.number for version in rows}
+
+
+def growth(session: Session, run: Run) -> int | None:
+    """Answer by how many answers a run's dataset outgrew that of the finished run before it; None for the first."""
+    earlier = session.exec(
+        select(Snapshot)
+        .join(Run, col(Run.snapshot_id) == col(Snapshot.id))
+        .where(Run.project_id == run.project_id, Run.state == "finished", col(Run.id) < run.id)
+        .order_by(col(Run.id).desc())
+        .limit(1)
+    ).first()
+    mine = session.get_one(Snapshot, run.snapshot_id)
+    return _size(mine) - _size(earlier) if earlier else None
+
+
+def before(session: Session, version: ModelVersion) -> ModelVersion | None:
+    """Answer the version a newer one is measured against: the one in service if older, else the base (None)."""
+    project = session.get_one(Project, version.project_id)
+    serving = session.get(ModelVersion, project.service_version_id or 0)
+    return serving if serving and serving.number < version.number else None
+
+
+def changes(session: Session, project: Project) -> list[Change]:
+    """List what was put into service, newest first."""
+    query = select(Promotion).where(Promotion.project_id == project.id).order_by(col(Promotion.id).desc())
+    return [
+        Change(
+            promotion,
+            session.get(ModelVersion, promotion.version_id or 0),
+            session.get(ModelVersion, promotion.previous_id or 0),
+            session.get(User, promotion.user_id or 0),
+        )
+        for promotion in session.exec(query)
+    ]
+
+
+def way_back(session: Session, project: Project) -> Change | None:
+    """Answer the change that going back would undo, None when the base is in service or nothing came before."""
+    if project.service_version_id is None:
+        return None
+    found = (change for change in changes(session, project))
+    return next((change for change in found if change.promotion.version_id == project.service_version_id), None)
+
+
+def _size(snapshot: Snapshot) -> int:
+    return snapshot.train + snapshot.val + snapshot.test
+
+
+def _publishing(session: Session, version: ModelVersion) -> bool:
+    return version.state == "built" and jobs.live_job(session, f"publish:{version.id}") is not None

@@ -1,0 +1,103 @@
+"""Projects: the assistants being taught."""
+
+from __future__ import annotations
+
+import re
+
+from sqlmodel import Session, col, func, select
+
+from curator.errors import Conflict, Invalid, NotFound
+from db.models import Base, Membership, ModelVersion, Project, Record, Snapshot, User
+
+REASONS = (
+    {"key": "stale", "en": "Out of date", "zh": "信息过时"},
+    {"key": "unsupported", "en": "Not in the passages", "zh": "资料中没有依据"},
+    {"key": "wrong_passage", "en": "From the wrong passage", "zh": "引用了错误的资料"},
+    {"key": "incomplete", "en": "Something is missing", "zh": "内容不完整"},
+    {"key": "too_long", "en": "Too long", "zh": "太长"},
+    {"key": "language", "en": "Wrong language", "zh": "语言不对"},
+    {"key": "refusal", "en": "Refused without need", "zh": "不该拒答"},
+    {"key": "off_topic", "en": "Not our topic", "zh": "与我们无关"},
+)
+
+
+def create(session: Session, name: str, *, slug: str = "", creator: User | None = None) -> Project:
+    """Add a project; whoever makes it leads it."""
+    slug = slug or re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "project"
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}", slug):
+        raise Invalid("A project's short name has small letters, digits and dashes only.")
+    if session.exec(select(Project).where(Project.slug == slug)).first():
+        raise Conflict("There is a project called %(slug)s already.", slug=slug)
+    project = Project(slug=slug, name=name.strip()[:120] or slug, reasons=[dict(reason) for reason in REASONS])
+    session.add(project)
+    session.flush()
+    if creator and creator.id is not None and project.id is not None:
+        session.add(Membership(user_id=creator.id, project_id=project.id, role="lead"))
+    return project
+
+
+def by_slug(session: Session, slug: str) -> Project:
+    """Answer a project by its short name, or raise NotFound."""
+    project = session.exec(select(Project).where(Project.slug == slug)).first()
+    if project is None:
+        raise NotFound("There is no such project, or it is not yours.")
+    return project
+
+
+def visible(session: Session, user: User) -> list[Project]:
+    """List the projects a person belongs to, by name; an admin sees all."""
+    query = select(Project).order_by(col(Project.name))
+    if not user.is_admin:
+        query = query.join(Membership).where(Membership.user_id == user.id)
+    return list(session.exec(query))
+
+
+def counts(session: Session, project: Project) -> dict[str, int]:
+    """Count a project's records by state."""
+    rows = session.exec(
+        select(Record.state, func.count()).where(Record.project_id == project.id).group_by(Record.state)
+    )
+    return dict(rows.all())
+
+
+def counts_of_all(session: Session, mine: list[Project]) -> dict[int, dict[str, int]]:
+    """Count the records of several projects by state, in one query."""
+    counts: dict[int, dict[str, int]] = {project.id or 0: {} for project in mine}
+    rows = session.exec(
+        select(Record.project_id, Record.state, func.count())
+        .where(col(Record.project_id).in_(counts))
+        .group_by(col(Record.project_id), Record.state)
+    )
+    for project_id, state, number in rows:
+        counts[project_id][state] = number
+    return counts
+
+
+def configure(
+    session: Session,
+    project: Project,
+    *,
+    name: str,
+    guidelines: str,
+    system_prompt: str,
+    prompt_style: str,
+    base_id: int | None,
+) -> None:
+    """Change what a lead can set."""
+    if base_id is not None and session.get(Base, base_id) is None:
+        raise Invalid("That base model is not on this machine any more; please choose another.")
+    project.name, project.guidelines, project.system_prompt = name, guidelines, system_prompt
+    project.prompt_style, project.base_id = prompt_style, base_id
+    session.add(project)
+
+
+def latest_snapshot(session: Session, project: Project) -> Snapshot | None:
+    """Answer the newest snapshot, if any."""
+    return session.exec(
+        select(Snapshot).where(Snapshot.project_id == project.id).order_by(col(Snapshot.id).desc()).limit(1)
+    ).first()
+
+
+def in_service(session: Session, project: Project) -> ModelVersion | None:
+    """Answer the version users get; None means the untaught base."""
+    return session.get(ModelVersion, project.service_version_id) if project.service_version_id else None

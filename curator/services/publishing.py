@@ -1,0 +1,159 @@
+"""Talk to runtimes on behalf of versions: publish, alias, remove. Worker only: no call happens in a transaction."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from sqlmodel import Session, col, select, update
+
+from curator.errors import CuratorError, Invalid, Unavailable
+from curator.services import bases, jobs, journal, versions
+from curator.services.work import Work
+from db.models import Base, ModelVersion, Project, Run, utc_now
+from db.session import open_session
+from trainer.gguf_check import BadGguf, check
+from trainer.rundir import RunDir
+from trainer.runtimes.base import (
+    ChatOptions,
+    ModelMissing,
+    Publication,
+    Runtime,
+    RuntimeFailure,
+    RuntimeUnavailable,
+)
+from trainer.spec import Message
+
+SMOKE_QUESTION = "Hello! Who are you?"
+SMOKE_TOKENS = 24
+
+
+def publish(work: Work) -> None:
+    """Load a version into the runtime under its immutable tag, ask it something, then call it published.
+
+    A runtime that does not answer raises Unavailable, and the job is tried again later; the version stays built.
+    """
+    with open_session(work.engine) as session:
+        version = session.get_one(ModelVersion, work.subject())
+        base, run = bases.get(session, version.base_id), session.get_one(Run, version.run_id)
+    if version.state != "built":
+        return
+    runtime = versions.choose_runtime(work.settings)
+    try:
+        _check_file(Path(version.folder) / "model.gguf")
+        ensure_base(runtime, base)
+        runtime.publish(_publication(version, base, run), _quiet)
+        smoke(runtime, version.tag)
+    except (RuntimeFailure, CuratorError) as failure:
+        with work.saving() as session:
+            session.get_one(ModelVersion, version.id).message = str(failure)
+        if isinstance(failure, RuntimeUnavailable):
+            raise Unavailable(str(failure)) from failure
+        raise
+    with work.saving() as session:
+        session.exec(
+            update(ModelVersion)
+            .where(col(ModelVersion.id) == version.id, col(ModelVersion.state) == "built")
+            .values(state="published", runtime=runtime.name, published_at=utc_now(), message="")
+        )
+        project = session.get_one(Project, version.project_id)
+        journal.note(session, "published", f"v{version.number}", project=project, detail={"tag": version.tag})
+
+
+def ensure_base(runtime: Runtime, base: Base) -> str:
+    """Make the untaught base answer in a runtime, and answer its tag; doing it twice changes nothing."""
+    tag = versions.base_tag(base)
+    try:
+        runtime.show(tag)
+    except ModelMissing:
+        runtime.publish(Publication(tag=tag, base=bases.file_of(base)), _quiet)
+    return tag
+
+
+def smoke(runtime: Runtime, tag: str) -> str:
+    """Ask a model one thing and answer what it said; saying nothing is a failure."""
+    options = ChatOptions(max_tokens=SMOKE_TOKENS)
+    said = "".join(chunk.text for chunk in runtime.chat(tag, [Message(role="user", content=SMOKE_QUESTION)], options))
+    if not said.strip():
+        raise Invalid("%(tag)s was loaded but says nothing. It stays unpublished; teach again.", tag=tag)
+    return said
+
+
+def make_alias(work: Work) -> None:
+    """Let the project's `:current` name follow what is in service."""
+    with open_session(work.engine) as session:
+        project = session.get_one(Project, work.subject())
+        base = bases.get(session, project.base_id)
+        tag, runtime = versions.serving(session, project, work.settings)
+    try:
+        if project.service_version_id is None:
+            ensure_base(runtime, base)
+        runtime.copy(tag, versions.alias(project))
+    except RuntimeUnavailable as failure:
+        raise Unavailable(str(failure)) from failure
+
+
+def remove(work: Work) -> None:
+    """Free a retired version's files and its name in the runtime; its evaluation stays with the run."""
+    with open_session(work.engine) as session:
+        version = session.get_one(ModelVersion, work.subject())
+        run = session.get_one(Run, version.run_id)
+    if version.state != "retired":
+        return
+    if version.runtime:
+        try:
+            versions.runtime_named(version.runtime, work.settings).remove(version.tag)
+        except ModelMissing:
+            pass
+        except RuntimeUnavailable as failure:
+            raise Unavailable(str(failure)) from failure
+    shutil.rmtree(version.folder, ignore_errors=True)
+    if run.folder:
+        RunDir(Path(run.folder)).model_gguf.unlink(missing_ok=True)
+
+
+def repair(work: Work) -> None:
+    """Queue what a crash may have left half done, and sweep drafts."""
+    with work.saving() as session:
+        versions.repair(session, work.settings)
+        live = set(session.exec(select(Run.id).where(Run.state == "running")))
+    for draft in work.settings.folder("versions").glob(".run-*.part"):
+        if int(draft.stem.removeprefix(".run-")) not in live:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def request_repair(session: Session) -> None:
+    """Queue the repair that every start begins with."""
+    jobs.enqueue(session, "light", "repair", "repair", {"id": 0})
+
+
+def gave_up(session: Session, version_id: int, reason: str) -> None:
+    """Keep why a version could not be published."""
+    version = session.get_one(ModelVersion, version_id)
+    if version.state == "built":
+        version.message = reason
+        session.add(version)
+
+
+def _publication(version: ModelVersion, base: Base, run: Run) -> Publication:
+    folder = Path(version.folder)
+    adapter = folder / "adapter.gguf"
+    plan = RunDir(Path(run.folder)).plan() if run.folder else None
+    return Publication(
+        tag=version.tag,
+        base=bases.file_of(base),
+        adapter=adapter if adapter.exists() else None,
+        merged=folder / "model.gguf",
+        stop=(plan.end_of_turn,) if plan else (),
+    )
+
+
+def _check_file(path: Path) -> None:
+    try:
+        check(path, whole=True)
+    except BadGguf as error:
+        raise Invalid("%(problem)s", problem=str(error)) from error
+
+
+def _quiet(_status: str, _share: float | None) -> None:
+    return

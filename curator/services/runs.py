@@ -1,0 +1,195 @@
+"""Runs: is it time to teach, start, stop, follow. The work itself is in teach.py, in a worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+from sqlmodel import Session, col, select
+
+from curator.errors import Conflict, CuratorError, Invalid, NotFound
+from curator.services import bases, jobs, journal, run_folder, snapshots
+from curator.services.run_card import RunCard, card, evaluation
+from curator.services.run_folder import log_tail
+from curator.services.run_progress import Progress, plan, progress, stage_ends
+from curator.settings import Settings
+from db.models import Base, Json, Project, Run, Snapshot, User, utc_now
+from trainer.spec import BaseRef, TrainSpec
+
+__all__ = [
+    "Progress", "Readiness", "RunCard", "cancel", "card", "evaluation", "get", "job_key", "live",
+    "log_tail", "plan", "progress", "readiness", "recent", "stage_ends", "start",
+]  # fmt: skip
+
+LIVE = ("queued", "running")
+GIVEN = {"run", "base", "snapshot_sha256"}  # set by us, not by a recipe
+SECONDS_PER_EXAMPLE = 1.3  # SmolLM2-135M, 3 epochs, 2 cores: facts/training.md
+MEASURED_BASE_SIZE = 98_362_432
+FIXED_SECONDS = 60.0  # loading, converting and asking again
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """Whether it is time to teach. `why` holds the sentence when it is not."""
+
+    approved: int
+    since_last: int  # approved since the snapshot of the last finished run
+    minimum: int
+    minutes: float
+    why: CuratorError | None
+    live_run: Run | None
+
+    @property
+    def ready(self) -> bool:
+        return self.why is None
+
+
+def readiness(session: Session, project: Project, settings: Settings) -> Readiness:
+    """Tell whether the project's model can be taught now, about how long it takes, and if not, why not."""
+    approved = snapshots.approved_since(session, project, None)
+    last = session.exec(
+        select(Snapshot)
+        .join(Run, col(Run.snapshot_id) == col(Snapshot.id))
+        .where(Run.project_id == project.id, Run.state == "finished")
+        .order_by(col(Run.id).desc())
+        .limit(1)
+    ).first()
+    base = session.get(Base, project.base_id) if project.base_id else None
+    running = live(session, project)
+    return Readiness(
+        approved=approved,
+        since_last=snapshots.approved_since(session, project, last),
+        minimum=settings.min_examples,
+        minutes=_minutes(session, base, approved),
+        why=_why_not(running, base, approved, settings),
+        live_run=running,
+    )
+
+
+def start(session: Session, project: Project, snapshot: Snapshot, user: User | None, overrides: Json) -> Run:
+    """Queue a run on a snapshot; run and job appear together or not at all.
+
+    `overrides` are TrainSpec fields for this run alone, on top of the project's recipe. Raises Conflict while
+    another run of the project is under way, Invalid for a recipe that cannot be.
+    """
+    if live(session, project):
+        raise _under_way()
+    if snapshot.project_id != project.id or snapshot.kind != "sft":
+        raise NotFound("This project has no such dataset of approved answers.")
+    if not snapshot.train or not snapshot.val:
+        raise Invalid(
+            "Dataset %(name)s is too small: %(train)d examples to teach with and %(val)d to steer by. "
+            "Approve more answers, then freeze them again.",
+            name=snapshot.name,
+            train=snapshot.train,
+            val=snapshot.val,
+        )
+    base = bases.get(session, project.base_id)
+    spec = _recipe(project, base, overrides)
+    run = Run(
+        project_id=project.id or 0,
+        snapshot_id=snapshot.id or 0,
+        base_id=base.id or 0,
+        spec=spec.model_dump(mode="json", exclude=GIVEN),
+        created_by=user.id if user else None,
+    )
+    session.add(run)
+    session.flush()
+    job = jobs.enqueue(session, "train", "run", job_key(run), {"id": run.id})
+    if job.payload["id"] != run.id:
+        raise _under_way()
+    journal.note(session, "run started", f"run {run.id}", project=project, user=user, detail={"dataset": snapshot.name})
+    return run
+
+
+def cancel(session: Session, run: Run) -> Run:
+    """Stop a run: at once when it waits, at its next safe point when it is at work."""
+    job = jobs.live_job(session, job_key(run))
+    if run.state not in LIVE or job is None or job.payload["id"] != run.id:
+        raise Conflict("This run has ended already.")
+    asked = jobs.request_cancel(session, job.key)
+    if asked and asked.state == "cancelled":
+        run.state, run.finished_at, run.message = "cancelled", utc_now(), "Stopped before it began."
+        session.add(run)
+    return run
+
+
+def job_key(run: Run) -> str:
+    """Answer what a run's job is keyed by: the project, so that the table itself refuses a second live run."""
+    return f"teach:{run.project_id}"
+
+
+def get(session: Session, project: Project, run_id: int) -> Run:
+    """Answer one run of a project, or raise NotFound."""
+    run = session.get(Run, run_id)
+    if run is None or run.project_id != project.id:
+        raise NotFound("There is no such run.")
+    return run
+
+
+def recent(session: Session, project: Project) -> list[Run]:
+    """List a project's runs, newest first."""
+    return list(session.exec(select(Run).where(Run.project_id == project.id).order_by(col(Run.id).desc())))
+
+
+def live(session: Session, project: Project) -> Run | None:
+    """Answer the run that waits or is at work, if any."""
+    return session.exec(select(Run).where(Run.project_id == project.id, col(Run.state).in_(LIVE))).first()
+
+
+def _under_way() -> Conflict:
+    return Conflict("The model is being taught already. Wait until that run ends, or stop it first.")
+
+
+def _why_not(running: Run | None, base: Base | None, approved: int, settings: Settings) -> CuratorError | None:
+    if running:
+        return _under_way()
+    if base is None:
+        return NotFound("This project has no base model yet. Choose one in its settings.")
+    if approved < settings.min_examples:
+        return Invalid(
+            "%(approved)d answers are approved; teaching needs %(minimum)d. Review %(more)d more.",
+            approved=approved,
+            minimum=settings.min_examples,
+            more=settings.min_examples - approved,
+        )
+    try:
+        bases.file_of(base)
+        run_folder.check_disk(base, settings)
+    except CuratorError as error:
+        return error
+    return None
+
+
+def _minutes(session: Session, base: Base | None, examples: int) -> float:
+    """Estimate by the last finished runs of this base, else by its size."""
+    if base is None:
+        return 0.0
+    done = session.exec(
+        select(Run, Snapshot)
+        .join(Snapshot, col(Run.snapshot_id) == col(Snapshot.id))
+        .where(Run.base_id == base.id, Run.state == "finished")
+        .order_by(col(Run.id).desc())
+        .limit(3)
+    ).all()
+    rates = [
+        (run.finished_at - run.started_at).total_seconds() / snapshot.train
+        for run, snapshot in done
+        if run.finished_at and run.started_at
+    ]
+    if rates:
+        return sum(rates) / len(rates) * examples / 60
+    return (FIXED_SECONDS + SECONDS_PER_EXAMPLE * examples * base.size / MEASURED_BASE_SIZE) / 60
+
+
+def _recipe(project: Project, base: Base, overrides: Json) -> TrainSpec:
+    fields: Json = {"seed": project.seed} | project.recipe | overrides
+    if unknown := sorted(fields.keys() & GIVEN | fields.keys() - TrainSpec.model_fields.keys()):
+        raise Invalid("A recipe has no field %(field)s. Remove it.", field=", ".join(unknown))
+    try:
+        return TrainSpec(run="", base=BaseRef(name=base.name, gguf=base.path, sha256=base.sha256), **fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        problem = first["msg"]
+        raise Invalid("The recipe's %(field)s cannot be used: %(problem)s.", field=where, problem=problem) from error

@@ -1,0 +1,221 @@
+"""Freeze what reviewers settled into snapshots, and read them back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import islice
+from typing import NamedTuple, cast
+
+from sqlalchemy import func, select
+from sqlmodel import Session, col
+
+from curator.errors import Conflict, Invalid, NotFound
+from curator.exporters import PreferenceExample
+from curator.services.bulk import Insert, fetch
+from curator.services.examples import Draft, settled_examples, settled_pairs
+from db.models import (
+    ExampleContent,
+    Project,
+    Record,
+    Snapshot,
+    SnapshotExample,
+    SnapshotKind,
+    User,
+)
+from trainer.spec import Example, Split
+
+BATCH = 1_000
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+_content = ExampleContent.__table__  # pyright: ignore[reportAttributeAccessIssue] # SQLModel does not declare it
+_place = SnapshotExample.__table__  # pyright: ignore[reportAttributeAccessIssue] # SQLModel does not declare it
+_record = Record.__table__  # pyright: ignore[reportAttributeAccessIssue] # SQLModel does not declare it
+
+
+class _Place(NamedTuple):
+    content: str
+    record_id: int
+    group: str
+    split: Split
+
+
+def split_of(group: str, seed: int) -> Split:
+    """Answer the side a group falls on: about 80 % train, 10 % val, 10 % test, from sha256 of seed and group.
+
+    It depends on nothing else, so growing data never moves a record from test to train.
+    """
+    share = int.from_bytes(sha256(f"{seed}:{group}".encode()).digest()[:8]) / 2**64
+    return "train" if share < 0.8 else "val" if share < 0.9 else "test"
+
+
+def freeze(
+    session: Session, project: Project, name: str, user: User | None = None, kind: SnapshotKind = "sft"
+) -> Snapshot:
+    """Freeze today's settled examples as a new snapshot.
+
+    The content is copied, not pointed at, so a later review cannot change what a model was taught. Examples stand
+    in the order of their hashes, and two equal ones count once, so that the same approved answers give the same
+    sha256 whatever order they came in. A small set may leave val or test empty; remarks() says so, nothing is
+    forced. Raises Conflict for a name that is taken, Invalid when nothing is approved or all of it is held out.
+    """
+    name = name.strip()
+    if not name:
+        raise Invalid("A snapshot needs a name.")
+    if session.scalar(select(Snapshot).where(col(Snapshot.project_id) == project.id, col(Snapshot.name) == name)):
+        raise Conflict("There is a snapshot called “%(name)s” already. Choose another name.", name=name)
+    source = settled_examples(session, project) if kind == "sft" else settled_pairs(session, project)
+    places = _store(session, source, project.seed)
+    if not places:
+        raise Invalid("Nothing is approved yet. Approve some answers first, then freeze them.")
+    if not any(place.split == "train" for place in places):
+        raise Invalid("All approved answers fall on the held-out side. Approve more before you freeze them.")
+    counts = {split: sum(place.split == split for place in places) for split in SPLITS}
+    snapshot = Snapshot(
+        project_id=project.id or 0, name=name, kind=kind, sha256=_hash(places), seed=project.seed,
+        train=counts["train"], val=counts["val"], test=counts["test"], created_by=user.id if user else None,
+    )  # fmt: skip
+    session.add(snapshot)
+    session.flush()
+    rows = ((snapshot.id, position, *place) for position, place in enumerate(places))
+    columns = ("snapshot_id", "position", "content_sha256", "record_id", "group", "split")
+    Insert(_place, columns, session.get_bind().dialect).run(session.connection(), rows)
+    return snapshot
+
+
+def _store(session: Session, drafts: Iterable[Draft], seed: int) -> list[_Place]:
+    """Keep the content of examples under its own hash; answer their places in order of it."""
+    insert = Insert(_content, ("sha256", "body"), session.get_bind().dialect)
+    places: dict[str, _Place] = {}
+    waiting: list[tuple[str, str]] = []
+    for draft in drafts:
+        body = json.dumps(draft.content, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+        key = sha256(body.encode()).hexdigest()
+        if key not in places:
+            places[key] = _Place(key, draft.record_id, draft.group, split_of(draft.group, seed))
+            waiting.append((key, body))
+        if len(waiting) >= BATCH:
+            insert.run(session.connection(), waiting)
+            waiting.clear()
+    insert.run(session.connection(), waiting)
+    return [places[key] for key in sorted(places)]
+
+
+def _hash(places: Sequence[_Place]) -> str:
+    whole = sha256()
+    for place in places:
+        whole.update(f"{place.split}\t{place.group}\t{place.content}\n".encode())
+    return whole.hexdigest()
+
+
+def get(session: Session, project: Project, name_or_id: str | int) -> Snapshot:
+    """Answer a snapshot of the project by its id or name; raises NotFound."""
+    wanted = col(Snapshot.id) == name_or_id if isinstance(name_or_id, int) else col(Snapshot.name) == name_or_id
+    found = session.scalar(select(Snapshot).where(col(Snapshot.project_id) == project.id, wanted))
+    if found is None:
+        raise NotFound("There is no snapshot “%(name)s” in this project.", name=name_or_id)
+    return found
+
+
+def recent(session: Session, project: Project) -> list[Snapshot]:
+    """Answer the project's snapshots, newest first."""
+    query = select(Snapshot).where(col(Snapshot.project_id) == project.id).order_by(col(Snapshot.id).desc())
+    return list(session.scalars(query))
+
+
+def next_name(session: Session, project: Project) -> str:
+    """Answer the next free name of the kind v1, v2, v3."""
+    taken = {snapshot.name for snapshot in recent(session, project)}
+    return next(name for number in range(1, len(taken) + 2) if (name := f"v{number}") not in taken)
+
+
+def before(session: Session, snapshot: Snapshot) -> Snapshot | None:
+    """Answer the snapshot of the same kind that was frozen before this one."""
+    query = select(Snapshot).where(
+        col(Snapshot.project_id) == snapshot.project_id,
+        col(Snapshot.kind) == snapshot.kind,
+        col(Snapshot.id) < snapshot.id,
+    )
+    return session.scalar(query.order_by(col(Snapshot.id).desc()).limit(1))
+
+
+def first(session: Session, snapshot: Snapshot, split: str, limit: int) -> list[Example | PreferenceExample]:
+    """Answer the first examples of one side, to look at."""
+    if split not in SPLITS:
+        raise NotFound("A dataset has the sides train, val and test.")
+    read = examples if snapshot.kind == "sft" else pairs
+    return list(islice(read(session, snapshot, split), limit))
+
+
+def remarks(snapshot: Snapshot) -> list[str]:
+    """Answer what a person should know about a snapshot's split, a sentence each."""
+    found: list[str] = []
+    if not snapshot.val:
+        found.append("No example is held out while training, so training cannot tell when to stop early.")
+    if not snapshot.test:
+        found.append("No example is kept for the exam, so the new model cannot be compared with the old one on it.")
+    return found
+
+
+def examples(session: Session, snapshot: Snapshot, split: Split | None = None) -> Iterator[Example]:
+    """Yield the examples of an sft snapshot in order, read 1,000 at a time; ids are the records' ids."""
+    for record_id, group, body in _rows(session, snapshot, split):
+        yield Example.model_validate({"id": str(record_id), "group": group, **json.loads(body)})
+
+
+def pairs(session: Session, snapshot: Snapshot, split: Split | None = None) -> Iterator[PreferenceExample]:
+    """Yield the pairs of a preference snapshot in order, read 1,000 at a time."""
+    for record_id, group, body in _rows(session, snapshot, split):
+        yield PreferenceExample.model_validate({"id": str(record_id), "group": group, **json.loads(body)})
+
+
+def _rows(session: Session, snapshot: Snapshot, split: Split | None) -> Iterator[tuple[int, str, str]]:
+    query = (
+        select(_place.c.position, _place.c.record_id, _place.c.group, _content.c.body)
+        .join(_content, _content.c.sha256 == _place.c.content_sha256)
+        .where(_place.c.snapshot_id == snapshot.id)
+        .order_by(_place.c.position)
+        .limit(BATCH)
+    )
+    if split:
+        query = query.where(_place.c.split == split)
+    last = -1
+    while page := fetch(session, query.where(_place.c.position > last)):
+        for _position, record_id, group, body in page:
+            yield record_id, group, body
+        last = page[-1][0]
+
+
+@dataclass(frozen=True)
+class Diff:
+    """How a snapshot differs from an older one, in records."""
+
+    added: int
+    removed: int
+    changed: int
+    same: int
+
+
+def diff(session: Session, old: Snapshot, new: Snapshot) -> Diff:
+    """Count the records that came, went, and whose approved content changed from `old` to `new`."""
+    before, after = _contents(session, old), _contents(session, new)
+    both = before.keys() & after.keys()
+    same = sum(before[record] == after[record] for record in both)
+    return Diff(len(after) - len(both), len(before) - len(both), len(both) - same, same)
+
+
+def _contents(session: Session, snapshot: Snapshot) -> dict[int, set[str]]:
+    query = select(_place.c.record_id, _place.c.content_sha256).where(_place.c.snapshot_id == snapshot.id)
+    found: dict[int, set[str]] = {}
+    for record_id, content in fetch(session, query):
+        found.setdefault(record_id, set()).add(content)
+    return found
+
+
+def approved_since(session: Session, project: Project, snapshot: Snapshot | None) -> int:
+    """Count the records approved after a snapshot was frozen, or ever."""
+    query = select(func.count()).where(_record.c.project_id == project.id, _record.c.state == "accepted")
+    if snapshot is not None:
+        query = query.where(_record.c.settled_at > snapshot.created_at)
+    return cast(int, session.scalar(query))

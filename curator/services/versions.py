@@ -1,0 +1,206 @@
+"""Model versions: put into service, go back, retire, repair. Publishing itself is in publishing.py, in a worker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlmodel import Session, col, or_, select, update
+
+from curator.errors import Conflict, Invalid, NotFound
+from curator.services import bases, jobs, journal
+from curator.settings import Settings
+from db.models import Base, ModelVersion, Project, Promotion, User
+from trainer.runtimes.base import Runtime, RuntimeFailure
+from trainer.runtimes.table import open_runtime
+
+USABLE = ("published", "in service")
+
+
+def choose_runtime(settings: Settings) -> Runtime:
+    """Answer where new versions are published: Ollama when one is set and answers, else the embedded runtime."""
+    if settings.ollama_url:
+        ollama = runtime_named("ollama", settings)
+        try:
+            ollama.version()
+        except RuntimeFailure:
+            return runtime_named("llamacpp", settings)
+        return ollama
+    return runtime_named("llamacpp", settings)
+
+
+def runtime_named(name: str, settings: Settings) -> Runtime:
+    """Answer a runtime by name, with this installation's addresses."""
+    return open_runtime(
+        name, home=settings.home, url=settings.ollama_url, token=settings.ollama_token.get_secret_value()
+    )
+
+
+def base_tag(base: Base) -> str:
+    """Answer the name under which a base is published, untaught."""
+    return f"base-{base.sha256[:8]}"
+
+
+def alias(project: Project) -> str:
+    """Answer the convenience name of whatever is in service; our pointer is the truth, this follows."""
+    return f"{project.slug}:current"
+
+
+def serving(session: Session, project: Project, settings: Settings) -> tuple[str, Runtime]:
+    """Answer tag and runtime of what the project's users get: the version in service, or the base.
+
+    The base must have been published once: publishing.ensure_base.
+    """
+    return answering(session, project, session.get(ModelVersion, project.service_version_id or 0), settings)
+
+
+def answering(
+    session: Session, project: Project, version: ModelVersion | None, settings: Settings
+) -> tuple[str, Runtime]:
+    """Answer tag and runtime of a version, or of the base for None."""
+    if version is None:
+        return base_tag(bases.get(session, project.base_id)), choose_runtime(settings)
+    if version.state not in USABLE:
+        raise Conflict("Version %(number)d is not published.", number=version.number)
+    return version.tag, runtime_named(version.runtime, settings)
+
+
+def promote(
+    session: Session, project: Project, version: ModelVersion | None, user: User | None, reason: str
+) -> Promotion:
+    """Put a version into service (None: the base), in one transaction.
+
+    Refuses versions that are not published, and without a reason those that failed the gate.
+    """
+    if version is not None:
+        _check_promotable(project, version, reason)
+    new = version.id if version else None
+    old = project.service_version_id
+    if old == new:
+        raise Conflict("That is in service already.")
+    pointer = col(Project.service_version_id)
+    flipped = session.exec(
+        update(Project)
+        .where(col(Project.id) == project.id, pointer == old if old is not None else pointer.is_(None))
+        .values(service_version_id=new)
+        .execution_options(synchronize_session=False)
+    )
+    if flipped.rowcount != 1:
+        raise Conflict("Somebody else has just put another version into service. Look again before you decide.")
+    session.refresh(project)
+    if version and not _change(session, version.id, ("published",), "in service"):
+        raise Conflict("Version %(number)d has just been retired.", number=version.number)
+    if old is not None:
+        _change(session, old, ("in service",), "published")
+    promotion = Promotion(
+        project_id=project.id or 0,
+        version_id=new,
+        previous_id=old,
+        user_id=user.id if user else None,
+        reason=reason.strip(),
+    )
+    session.add(promotion)
+    jobs.enqueue(session, "light", "alias", f"alias:{project.id}", {"id": project.id})
+    subject = f"v{version.number}" if version else "base"
+    journal.note(session, "put into service", subject, project=project, user=user, detail={"reason": reason.strip()})
+    session.flush()
+    return promotion
+
+
+def roll_back(session: Session, project: Project, user: User | None, reason: str) -> Promotion:
+    """Undo the last change: put back what was in service before it. Doing it twice is where one began."""
+    last = session.exec(
+        select(Promotion)
+        .where(Promotion.project_id == project.id, Promotion.version_id == project.service_version_id)
+        .order_by(col(Promotion.id).desc())
+        .limit(1)
+    ).first()
+    if project.service_version_id is None or last is None:
+        raise Conflict("The base is in service; there is nothing older to go back to.")
+    earlier = session.get(ModelVersion, last.previous_id) if last.previous_id else None
+    return promote(session, project, earlier, user, reason or "Went back to what was in service before.")
+
+
+def request_publish(session: Session, version: ModelVersion, user: User | None) -> None:
+    """Queue a version's publishing: one that failed the gate but is wanted for comparing, or one that got stuck."""
+    if version.state != "built":
+        raise Conflict("Version %(number)d is %(state)s already.", number=version.number, state=version.state)
+    jobs.enqueue(session, "light", "publish", f"publish:{version.id}", {"id": version.id})
+    project = session.get_one(Project, version.project_id)
+    journal.note(session, "publish asked for", f"v{version.number}", project=project, user=user)
+
+
+def retire(session: Session, version: ModelVersion, user: User | None) -> None:
+    """Take a version out of use and free its files; never the one in service."""
+    if not _change(session, version.id, ("built", "published"), "retired"):
+        raise Conflict("Version %(number)d is in service or retired already.", number=version.number)
+    session.refresh(version)
+    jobs.enqueue(session, "light", "remove", f"remove:{version.id}", {"id": version.id})
+    project = session.get_one(Project, version.project_id)
+    journal.note(session, "retired", f"v{version.number}", project=project, user=user)
+
+
+def repair(session: Session, settings: Settings) -> int:
+    """Queue what a crash may have left half done; answer how many jobs.
+
+    Aliases are made again, versions built but not published are published again, moved homes are followed.
+    """
+    queued = 0
+    for version in session.exec(select(ModelVersion).where(ModelVersion.state != "retired")):
+        moved = settings.home / "versions" / Path(version.folder).name
+        if not Path(version.folder).is_dir() and moved.is_dir():
+            version.folder = str(moved)
+            session.add(version)
+        if version.state == "built" and version.gate_passed:
+            jobs.enqueue(session, "light", "publish", f"publish:{version.id}", {"id": version.id})
+            queued += 1
+    for project in session.exec(select(Project).where(col(Project.service_version_id).is_not(None))):
+        jobs.enqueue(session, "light", "alias", f"alias:{project.id}", {"id": project.id})
+        queued += 1
+    return queued
+
+
+def get(session: Session, project: Project, number: int) -> ModelVersion:
+    """Answer version `number` of a project, or raise NotFound."""
+    found = session.exec(
+        select(ModelVersion).where(ModelVersion.project_id == project.id, ModelVersion.number == number)
+    ).first()
+    if found is None:
+        raise NotFound("There is no version %(number)d.", number=number)
+    return found
+
+
+def every(session: Session, project: Project) -> list[ModelVersion]:
+    """List a project's versions, newest first."""
+    query = select(ModelVersion).where(ModelVersion.project_id == project.id)
+    return list(session.exec(query.order_by(col(ModelVersion.number).desc())))
+
+
+def promotions(session: Session, project: Project) -> list[Promotion]:
+    """List what was put into service, newest first."""
+    query = select(Promotion).where(Promotion.project_id == project.id)
+    return list(session.exec(query.order_by(col(Promotion.id).desc())))
+
+
+def _check_promotable(project: Project, version: ModelVersion, reason: str) -> None:
+    if version.project_id != project.id:
+        raise NotFound("This project has no such version.")
+    if version.state not in USABLE:
+        raise Conflict(
+            "Version %(number)d is not loaded in the runtime, so nobody could use it. Choose another version.",
+            number=version.number,
+        )
+    if not version.gate_passed and not reason.strip():
+        raise Invalid(
+            "Version %(number)d did not pass its checks. Give the reason why it should be used all the same.",
+            number=version.number,
+        )
+
+
+def _change(session: Session, version_id: int | None, before: tuple[str, ...], after: str) -> bool:
+    """Move a version from one state to another in one conditional UPDATE; tell whether it was in the first."""
+    result = session.exec(
+        update(ModelVersion)
+        .where(col(ModelVersion.id) == version_id, or_(*(col(ModelVersion.state) == state for state in before)))
+        .values(state=after)
+    )
+    return result.rowcount == 1

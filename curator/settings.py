@@ -1,0 +1,75 @@
+"""Settings: the only reader of the environment. Every one has a default, a type and a sentence."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """How this installation runs. Each field is read from CURATOR_<NAME>; secrets also from CURATOR_<NAME>_FILE."""
+
+    model_config = SettingsConfigDict(env_prefix="CURATOR_", frozen=True, extra="ignore")
+
+    home: Path = Field(Path("~/.curator"), description="Folder that holds the database, runs, versions and backups.")
+    database_url: str = Field("", description="Database to use; empty means curator.db in the home folder.")
+    host: str = Field("127.0.0.1", description="Address the web app listens on.")
+    port: int = Field(8700, ge=1, le=65535, description="Port the web app listens on.")
+    public_url: str = Field("", description="Address people type, when a proxy stands in front.")
+    threads: int = Field(32, ge=2, le=256, description="Requests the web app answers at the same time.")
+    secure_cookies: bool = Field(False, description="Send cookies over HTTPS only; set it behind a TLS proxy.")
+    ollama_url: str = Field("", description="Ollama server to publish to, for example http://127.0.0.1:11434.")
+    ollama_token: SecretStr = Field(SecretStr(""), description="Bearer token for that server, if it asks for one.")
+    secret_key: SecretStr = Field(
+        SecretStr(""), description="Key that signs forms; made in the home folder when empty."
+    )
+    upload_limit_mb: int = Field(2048, ge=1, description="Largest file that can be uploaded, in megabytes.")
+    min_examples: int = Field(20, ge=1, description="Approved answers needed before the model can be taught.")
+    lease_seconds: int = Field(900, ge=10, description="How long a record stays reserved for one reviewer.")
+    wait_seconds: float = Field(60, gt=0, description="How long a person waits for a model to load before being told.")
+
+    def model_post_init(self, _context: Any) -> None:  # pydantic's own signature
+        object.__setattr__(self, "home", self.home.expanduser().resolve())
+
+    @property
+    def url(self) -> str:
+        """Answer the database to open."""
+        return self.database_url or f"sqlite:///{self.home / 'curator.db'}"
+
+    @property
+    def address(self) -> str:
+        """Answer the address people type."""
+        return self.public_url or f"http://{self.host}:{self.port}"
+
+    def folder(self, name: str) -> Path:
+        """Answer a folder of the home, made when missing."""
+        folder = self.home / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def signing_key(self) -> str:
+        """Answer the key that signs forms: the configured one, or the home folder's own, made once."""
+        if self.secret_key.get_secret_value():
+            return self.secret_key.get_secret_value()
+        file = self.home / "secret.key"
+        self.home.mkdir(parents=True, exist_ok=True)
+        try:
+            with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as new:
+                new.write(secrets.token_hex(32))
+        except FileExistsError:
+            pass
+        return file.read_text()
+
+
+def load_settings(**overrides: Any) -> Settings:  # any field of Settings
+    """Read the environment once; `*_FILE` variables name files that hold a secret."""
+    for name in ("secret_key", "ollama_token", "database_url"):
+        file = os.environ.get(f"CURATOR_{name.upper()}_FILE")
+        if file and name not in overrides:
+            overrides[name] = Path(file).read_text(encoding="utf-8").strip()
+    return Settings(**overrides)

@@ -1,0 +1,69 @@
+"""Words that pages translate by name, `_(run.state)`, and sentences kept in constants: marked here for the catalogues.
+
+Whoever adds a state, a column or such a sentence adds it here; tests/curator/test_translations.py compares.
+"""
+
+from __future__ import annotations
+
+
+def N_(word: str) -> str:  # noqa: N802  gettext's own name for a word that is marked here and translated elsewhere
+    """Answer the word as it is; its name marks it for tools/translations.py."""
+    return word
+
+
+STATES = (
+    N_("new"), N_("accepted"), N_("rejected"), N_("unsure"),
+    N_("queued"), N_("running"), N_("finished"), N_("failed"), N_("cancelled"),
+    N_("waiting"), N_("importing"), N_("done"),
+    N_("built"), N_("published"), N_("in service"), N_("retired"),
+)  # fmt: skip
+VERDICTS = (N_("accept"), N_("reject"), N_("skip"), N_("unsure"))
+STAGES = (N_("plan"), N_("train"), N_("convert"), N_("evaluate"))
+CHECKS = (N_("held_out"), N_("pins"), N_("stops"), N_("parity"))
+COLUMNS = (
+    N_("question"), N_("answer"), N_("passages"), N_("reference"), N_("external_id"), N_("conversation"),
+    N_("happened_at"), N_("thumbs"), N_("comment"), N_("latency"), N_("score"), N_("language"), N_("system"),
+)  # fmt: skip
+HINTS = (
+    N_("Passes over the training examples."),
+    N_("Peak of the cosine schedule."),
+    N_("Examples per optimiser step."),
+    N_("Stop after this many steps, whatever the epochs."),
+    N_("Longest example in tokens; longer ones are listed, not cut."),
+    N_("Seed of every random choice."),
+    N_("Rank of the update matrices."),
+)
+REMARKS = (
+    N_("No example is held out while training, so training cannot tell when to stop early."),
+    N_("No example is kept for the exam, so the new model cannot be compared with the old one on it."),
+)
+FILES = (
+    N_("The file is a zip archive or an Excel workbook. Unpack it, or save the sheet as CSV."),
+    N_("The file is compressed. Unpack it first."),
+    N_("The file is a PDF, not a log. Export the conversations as JSON Lines or CSV."),
+    N_("The file is a database, not a log. Export the conversations as JSON Lines or CSV."),
+    N_("The file is in Parquet format. Save it as JSON Lines or CSV."),
+    N_("The file is an old Excel or Word document. Save it as CSV."),
+    N_("The file is not text. Export the conversations as JSON Lines, JSON or CSV."),
+    N_("The file's characters are neither UTF-8, UTF-16 nor GB18030. Save it as UTF-8 and try again."),
+)
+SKIPS = (
+    N_("The record has no question."),
+    N_("The record has no answer."),
+    N_("The record holds a NUL character, which is no text."),
+    N_("A text of the record is longer than 4 million characters."),
+    N_("The record holds half a character (a lone surrogate)."),
+    N_("The conversation has no answer by the assistant."),
+    N_("The conversation has no question before the answer."),
+    N_("The conversation calls tools; only plain questions and answers can be reviewed."),
+    N_("A turn of the conversation is not an object with a speaker and a text."),
+    N_("A turn of the conversation does not say who spoke."),
+    N_("A turn of the conversation holds an image or another part that is not text."),
+    N_("The record is longer than 8 MB; such a long one is not an exchange a person could review."),
+    N_("The line holds bytes that are not text in the file's encoding."),
+    N_("The record names the same key twice, so it is unclear which value is meant."),
+    N_("The record holds a number with thousands of digits."),
+    N_("The record is nested too deeply."),
+    N_("The line is JSON, but not an object with named fields."),
+)
+WORDS = frozenset((*STATES, *VERDICTS, *STAGES, *CHECKS, *COLUMNS, *HINTS, *REMARKS, *FILES, *SKIPS))

@@ -1,0 +1,125 @@
+"""Stands in for `python -m trainer`: same folder, same signals, no model.
+
+    python fake_trainer.py MODE STAGE RUN_DIR
+
+good: does everything at once. poor: the same, but the gate fails. slow: `train` takes steps until the file `go`
+appears, counts them in a checkpoint, and on SIGTERM saves and ends with 143. crash: `train` exits with code 3.
+killed: `train` dies as by the out-of-memory killer. refuses: `train` says in an event what is wrong.
+deaf: like slow, but does not hear SIGTERM.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from trainer.rundir import RunDir, now, write_model
+from trainer.spec import Answered, Check, Evaluation, Event, PinResult, Plan, RunResult, TokenSpan
+
+STEPS = 10
+WAITING = ("slow", "deaf")
+
+
+def main() -> None:
+    mode, stage, folder = sys.argv[1], sys.argv[2], RunDir(Path(sys.argv[3]))
+    print(f"{stage} begins", flush=True)
+    do(mode, stage, folder)
+
+
+def do(mode: str, stage: Any, folder: RunDir) -> None:
+    folder.append(Event(at=now(), kind="stage", stage=stage))
+    {"plan": plan, "train": train, "convert": convert, "evaluate": evaluate}[stage](folder, mode)
+
+
+def plan(folder: RunDir, _mode: str) -> None:
+    sizes: dict[Any, int] = {split: len(folder.examples(split)) for split in ("train", "val", "test")}
+    write_model(
+        folder.plan_file,
+        Plan(
+            examples=sizes, too_long=[], answer_tokens=100, total_tokens=200, longest=20, histogram=[(32, 10)],
+            steps=STEPS, estimated_seconds=1, end_of_turn="<|im_end|>",
+            example=[TokenSpan(text="Q", trained=False), TokenSpan(text="A", trained=True)],
+        ),
+    )  # fmt: skip
+
+
+def train(folder: RunDir, mode: str) -> None:
+    if mode == "crash":
+        print("RuntimeError: the moon is made of cheese", file=sys.stderr, flush=True)
+        sys.exit(3)
+    if mode == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if mode == "refuses":
+        words = "The loss ran away. Teach slower."
+        folder.append(Event(at=now(), kind="failed", stage="train", message=words, failure="diverged"))
+        sys.exit(1)
+    stopping: list[int] = []
+    if mode in WAITING:
+        deaf = signal.SIG_IGN if mode == "deaf" else lambda number, _frame: stopping.append(number)
+        signal.signal(signal.SIGTERM, deaf)
+    folder.checkpoints.mkdir(exist_ok=True)
+    saved = folder.checkpoints / "step"
+    step = int(saved.read_text()) if saved.exists() else 0
+    if step:
+        folder.append(Event(at=now(), kind="warning", stage="train", message=f"goes on from step {step}"))
+    while (mode in WAITING and not (folder.path / "go").exists()) or step < STEPS:
+        if stopping:
+            folder.append(Event(at=now(), kind="cancelled", stage="train", message="Stopped as asked."))
+            sys.exit(143)
+        step += 1
+        draft = folder.checkpoints / "draft"
+        draft.write_text(str(step))
+        draft.replace(saved)
+        folder.append(
+            Event(
+                at=now(), kind="step", stage="train", step=step, steps=max(step, STEPS), loss=2 / step,
+                eta_seconds=1.5, tokens_per_second=100,
+            )
+        )  # fmt: skip
+        time.sleep(0.02 if mode in WAITING else 0)
+    folder.adapter.mkdir(exist_ok=True)
+
+
+def convert(folder: RunDir, _mode: str) -> None:
+    shutil.copyfile(folder.base_gguf(), folder.model_gguf)
+    folder.adapter_gguf.write_bytes(b"GGUF adapter")
+
+
+def evaluate(folder: RunDir, mode: str) -> None:
+    good = mode != "poor"
+    test = folder.examples("test")
+    answered = [
+        Answered(
+            id=one.id, question=one.messages[-2].content, approved=one.messages[-1].content, old="?", new="!",
+            old_loss=2, new_loss=1, outcome="better",
+        )
+        for one in test
+    ]  # fmt: skip
+    asked = [
+        PinResult(
+            id=pin.id, question=pin.messages[-1].content, approved=pin.answer, old="?", new="!", old_right=False,
+            new_right=good,
+        )
+        for pin in folder.pins()
+    ]  # fmt: skip
+    checks = [Check(name="held_out", passed=good, detail="2.00 before, 1.00 now")]
+    write_model(
+        folder.evaluation_file,
+        Evaluation(
+            old_loss=2, new_loss=1, questions=answered, pins=asked, better=len(test), same=0, worse=0, old_pins=0,
+            new_pins=len(asked) if good else 0, stops=4, stops_asked=4, checks=checks,
+        ),
+    )  # fmt: skip
+    examples = len(folder.examples("train"))
+    write_model(folder.result_file, RunResult(status="finished", examples=examples, steps=STEPS, train_seconds=150))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,237 @@
+"""Teaching over HTTP: readiness, start, follow, stop, the card."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from sqlalchemy import Engine
+from sqlmodel import col, select
+
+from curator.settings import Settings
+from db.models import Job, Run, Snapshot, User
+from db.session import open_session
+from tests.curator.taught import School, school
+from trainer.rundir import RunDir, now, write_model
+from trainer.spec import Answered, Evaluation, Event, PinResult
+
+HTMX = {"HX-Request": "true"}
+
+
+@pytest.fixture
+def place(engine: Engine, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> School:
+    monkeypatch.setattr("curator.services.run_folder.MARGIN", 0)  # the test machine's disk is not what is tested
+    return school(engine, settings, tmp_path)
+
+
+@pytest.fixture
+def lead(place: School, sign_in: Callable[[User], FlaskClient]) -> FlaskClient:
+    return sign_in(place.person("moira", "lead"))
+
+
+def newest_run(place: School) -> Run:
+    with open_session(place.engine) as session:
+        return session.exec(select(Run).order_by(col(Run.id).desc())).first()  # pyright: ignore # there is one
+
+
+def add_run(place: School, **fields: Any) -> Run:
+    with open_session(place.engine, write=True) as session:
+        run = place.run(session, **fields)
+        run.folder = str(place.settings.folder("runs") / str(run.id))
+        session.add(run)
+    Path(run.folder).mkdir()
+    return run
+
+
+def test_ready_offers_one_button(lead: FlaskClient):
+    page = lead.get("/p/ferry/teach").text
+
+    assert "40" in page
+    assert '<button class="btn primary">Teach the model</button>' in page
+
+
+def test_not_ready_says_what_is_missing(place: School, settings: Settings, lead: FlaskClient, app: Any):
+    app.extensions["curator.settings"] = settings.model_copy(update={"min_examples": 100})
+
+    page = lead.get("/p/ferry/teach").text
+
+    assert "40 answers are approved; teaching needs 100. Review 60 more." in page
+    assert 'disabled aria-describedby="why"' in page
+
+
+def test_teach_freezes_todays_answers_and_starts(place: School, lead: FlaskClient):
+    answer = lead.post("/p/ferry/runs", data={"snapshot_id": ""}, headers=HTMX)
+
+    run = newest_run(place)
+    assert answer.headers["HX-Redirect"] == f"/p/ferry/runs/{run.id}"
+    with open_session(place.engine) as session:
+        snapshot = session.get_one(Snapshot, run.snapshot_id)
+        assert session.exec(select(Job).where(Job.kind == "run")).one().payload == {"id": run.id}
+    assert snapshot.name == "v2"
+
+
+def test_teach_with_a_dataset_there_is_and_other_numbers(place: School, lead: FlaskClient):
+    form = {"snapshot_id": place.snapshot.id, "epochs": "1.5", "rank": "8", "seed": ""}
+    lead.post("/p/ferry/runs", data=form, headers=HTMX)
+
+    run = newest_run(place)
+    assert run.snapshot_id == place.snapshot.id
+    assert run.spec["epochs"] == 1.5
+    assert (run.spec["lora"]["rank"], run.spec["lora"]["alpha"]) == (8, 16)
+    assert run.spec["seed"] == 17
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("learning_rate", "1e308"), ("learning_rate", "NaN"), ("epochs", "0"), ("rank", "; touch x"), ("max_steps", "-1")],
+)
+def test_numbers_that_cannot_be_are_refused_and_nothing_is_frozen(
+    place: School, lead: FlaskClient, field: str, value: str
+):
+    answer = lead.post("/p/ferry/runs", data={field: value}, headers=HTMX)
+
+    assert answer.status_code == 422
+    with open_session(place.engine) as session:
+        assert [snapshot.name for snapshot in session.exec(select(Snapshot))] == ["v1"]
+        assert session.exec(select(Run)).all() == []
+
+
+def test_a_double_click_teaches_once(place: School, lead: FlaskClient):
+    first = lead.post("/p/ferry/runs", data={}, headers=HTMX)
+    second = lead.post("/p/ferry/runs", data={}, headers=HTMX)
+
+    assert (first.status_code, second.status_code) == (200, 409)
+    with open_session(place.engine) as session:
+        assert len(session.exec(select(Run)).all()) == 1
+        assert len(session.exec(select(Snapshot)).all()) == 2
+    assert "Follow the run" in lead.get("/p/ferry/teach").text
+
+
+def test_a_live_run_is_followed_with_stage_time_left_and_curve(place: School, lead: FlaskClient):
+    run = add_run(place, state="running", stage="train", finished_at=None)
+    folder = RunDir(Path(run.folder))
+    folder.append(Event(at=now(), kind="stage", stage="train"))
+    for step in (1, 2):
+        folder.append(
+            Event(
+                at=now(),
+                kind="step",
+                stage="train",
+                step=step,
+                steps=10,
+                loss=2.0 - step / 10,
+                eta_seconds=120,
+                tokens_per_second=800,
+            )
+        )
+    folder.append(Event(at=now(), kind="eval", stage="train", step=2, steps=10, eval_loss=1.9))
+
+    page = lead.get(f"/p/ferry/runs/{run.id}/status").text
+
+    assert page.lstrip().startswith('<section id="run" hx-get=')
+    assert "It is learning from your approved answers." in page
+    assert "2 of 10" in page
+    assert "2 min" in page
+    assert "data-train='[[1, 1.9], [2, 1.8]]'" in page
+    assert "data-held='[[2, 1.9]]'" in page
+
+
+@pytest.mark.parametrize("state", ["finished", "failed", "cancelled"])
+def test_following_ends_with_the_run(place: School, lead: FlaskClient, state: str):
+    run = add_run(place, state=state, message="It ended.")
+
+    assert "hx-trigger" not in lead.get(f"/p/ferry/runs/{run.id}/status").text
+
+
+def test_stop_a_waiting_run(place: School, lead: FlaskClient):
+    lead.post("/p/ferry/runs", data={}, headers=HTMX)
+    run = newest_run(place)
+
+    stopped = lead.post(f"/p/ferry/runs/{run.id}/cancel", headers=HTMX)
+
+    assert "This run was stopped" in stopped.text
+    assert lead.post(f"/p/ferry/runs/{run.id}/cancel", headers=HTMX).status_code == 409
+
+
+def test_stop_a_run_at_work_says_that_it_stops(place: School, lead: FlaskClient):
+    lead.post("/p/ferry/runs", data={}, headers=HTMX)
+    with open_session(place.engine, write=True) as session:
+        run = session.exec(select(Run)).one()
+        run.state = "running"
+        session.exec(select(Job).where(Job.kind == "run")).one().state = "running"
+
+    stopped = lead.post(f"/p/ferry/runs/{run.id}/cancel", headers=HTMX).text
+
+    assert "It stops at the next safe point." in stopped
+    assert "every 2s" in stopped
+
+
+def test_the_card_says_what_came_of_it(place: School, lead: FlaskClient):
+    version = place.version(1)
+    with open_session(place.engine, write=True) as session:
+        run = session.get_one(Run, version.run_id)
+        run.folder = str(place.settings.folder("runs") / str(run.id))
+    Path(run.folder).mkdir()
+    question = Answered(
+        id="1", question="Are <b>dogs</b> free?", approved="Yes.", old="No.", new="Perhaps.", outcome="worse"
+    )
+    pin = PinResult(
+        id="1", question="And cats?", approved="Yes.", old="Yes.", new="No.", old_right=True, new_right=False
+    )
+    write_model(
+        RunDir(Path(run.folder)).evaluation_file,
+        Evaluation(
+            old_loss=2.1, new_loss=1.6, questions=[question], pins=[pin], better=2, same=1, worse=1, old_pins=1,
+            new_pins=0, stops=4, stops_asked=4, checks=[],
+        ),
+    )  # fmt: skip
+
+    page = lead.get(f"/p/ferry/runs/{run.id}").text
+
+    assert "Version 1 has learnt your corrections" in page
+    assert "It studied 33 approved answers" in page
+    assert "<b>better on 2</b>" in page
+    assert "Are &lt;b&gt;dogs&lt;/b&gt; free?" in page
+    assert "was right before" in page
+    assert "Compare with the untaught base" in page
+
+
+def test_a_failure_says_what_is_safe_and_what_to_do(place: School, lead: FlaskClient):
+    run = add_run(place, state="failed", failure="disk", message="The disk is full.")
+    RunDir(Path(run.folder)).log_file.write_text("step 1\nOSError: <no> space\n", encoding="utf-8")
+
+    page = lead.get(f"/p/ferry/runs/{run.id}").text
+    log = lead.get(f"/p/ferry/runs/{run.id}/log")
+
+    assert "The disk is full." in page
+    assert "Your reviews, the dataset v1 and the model in service are as they were." in page
+    assert "Make room on the disk" in page
+    assert "OSError: &lt;no&gt; space" in page
+    assert log.text == "step 1\nOSError: <no> space\n"
+    assert log.headers["Content-Disposition"] == f'attachment; filename="run-{run.id}.log"'
+    assert log.mimetype == "text/plain"
+
+
+def test_a_reviewer_looks_and_does_not_teach(place: School, sign_in: Callable[[User], FlaskClient]):
+    run = add_run(place, state="running", finished_at=None)
+    reviewer = sign_in(place.person())
+
+    assert "A lead of this project can start teaching." not in reviewer.get(f"/p/ferry/runs/{run.id}").text
+    assert reviewer.post("/p/ferry/runs", data={}).status_code == 403
+    assert reviewer.post(f"/p/ferry/runs/{run.id}/cancel").status_code == 403
+
+
+def test_another_projects_run_is_not_there(lead: FlaskClient):
+    for path in ("", "/status", "/log"):
+        assert lead.get(f"/p/ferry/runs/999{path}").status_code == 404
+
+
+def test_pages_are_in_the_readers_language(place: School, lead: FlaskClient):
+    run = add_run(place, state="failed", message="100 % of the disk is full.")
+    lead.set_cookie("language", "zh_Hans")
+
+    for path in ("teach", "models", f"runs/{run.id}"):
+        assert lead.get(f"/p/ferry/{path}").status_code == 200

@@ -1,0 +1,122 @@
+"""The command line: quick help, one sentence per mistake."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from sqlalchemy import Engine
+
+from curator.cli import COMMANDS, main
+from curator.launchers.local import ROOT
+from curator.services import accounts, backup
+from curator.settings import Settings
+from db.session import open_session
+from tests.trainer.tiny import write_tiny_llama_gguf
+
+
+def run(*arguments: object, code: int = 0) -> str:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output + repr(result.exception)
+    return result.output
+
+
+def test_help_names_every_command_and_loads_none():
+    code = (
+        "import sys; from click.testing import CliRunner; from curator.cli import main\n"
+        "print(CliRunner().invoke(main, ['--help']).output)\n"
+        "print([name for name in sys.modules if name in ('torch', 'flask', 'sqlalchemy', 'curator.worker')])"
+    )
+    said = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+
+    assert [name for name in COMMANDS if not re.search(rf"^  {name} ", said, re.MULTILINE)] == []
+    assert said.strip().endswith("[]")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_can_be_loaded_and_explains_itself(name: str):
+    assert "Usage: main " + name in run(name, "--help")
+
+
+@pytest.mark.parametrize("name", ["up", "import", "export", "backup", "loop", "worker", "doctor", "init"])
+def test_every_command_that_works_on_a_home_can_be_told_which(name: str):
+    assert "--home" in run(name, "--help")
+
+
+def test_a_mistake_is_one_sentence_and_code_2(tmp_path: Path):
+    result = CliRunner().invoke(main, ["backup", "--home", str(tmp_path)])
+
+    assert result.exit_code == 2
+    assert result.output == f"There is no Curator in {tmp_path} yet. Make one: curator init\n"
+
+
+def test_init_makes_a_home_and_doing_it_again_changes_nothing(tmp_path: Path):
+    base = write_tiny_llama_gguf(tmp_path / "tiny.gguf")
+    home = tmp_path / "home"
+
+    first = run("init", "--home", home, "--base", base, "--sample")
+    key = (home / "secret.key").read_text()
+    again = run("init", "--home", home, "--base", base, "--sample")
+
+    assert first == again
+    assert "Sample project: Brindle Sound Ferries" in first
+    assert (home / "secret.key").read_text() == key
+    assert (home / "secret.key").stat().st_mode & 0o077 == 0
+
+
+def test_init_refuses_what_is_no_model(tmp_path: Path):
+    file = tmp_path / "letter.gguf"
+    file.write_text("Dear Sir")
+
+    assert "letter.gguf" in run("init", "--home", tmp_path / "home", "--base", file, code=2)
+
+
+def test_a_new_person_gets_a_link_that_works(settings: Settings, engine: Engine):
+    address = run("user", "add", "noor", "--name", "Noor", "--admin", "--home", settings.home).strip()
+
+    token = address.removeprefix("http://127.0.0.1:8700/link/")
+    with open_session(engine) as session:
+        assert accounts.link_is_good(session, token, "sign-in")
+        assert accounts.by_login(session, "noor").is_admin
+    assert run("user", "link", "noor", "--home", settings.home).strip() != address
+    assert "nobody" in run("user", "link", "nemo", "--home", settings.home, code=2)
+
+
+def test_backup_says_where_it_is(settings: Settings, engine: Engine):
+    said = run("backup", "--home", settings.home)
+
+    assert said == f"Backed up to {backup.every(settings)[0]}\n"
+
+
+def test_a_worker_with_nothing_to_do_ends_when_asked_to(settings: Settings, engine: Engine):
+    assert run("worker", "light", "--until-idle", "--home", settings.home) == ""
+
+
+def test_doctor_names_what_is_missing(tmp_path: Path):
+    said = run("doctor", "--home", tmp_path, code=1)
+
+    assert re.search(r"^ok +Python", said, re.MULTILINE)
+    assert re.search(r"^MISSING +Base model: curator init", said, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_the_whole_loop_teaches_the_sample_to_a_real_model(real_base: Path, tmp_path: Path):
+    said = run("loop", "--home", tmp_path / "home", "--base", real_base)
+
+    assert "old: " in said and "new: " in said
+    assert "Learnt from 2" in said and "FAILED" not in said
+
+
+@pytest.mark.slow
+def test_a_loop_that_taught_nothing_ends_with_code_1(tmp_path: Path):
+    base = write_tiny_llama_gguf(tmp_path / "tiny.gguf")
+
+    said = run("loop", "--home", tmp_path / "home", "--base", base, code=1)
+
+    assert re.search(r"FAILED +stops", said)

@@ -1,0 +1,151 @@
+"""Runtimes to test against: the fake, Ollama's HTTP fake in three versions, and llama.cpp in a child process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+
+from tests.fakes.ollama_server import FakeOllama
+from tests.trainer.tiny import write_tiny_llama_gguf
+from trainer.runtimes.base import Publication, Runtime
+from trainer.runtimes.embedded import EmbeddedHost
+from trainer.runtimes.fake import FakeRuntime
+from trainer.runtimes.llamacpp import LlamaCppRuntime
+from trainer.runtimes.ollama import OllamaRuntime
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a run ends with, small: a base, an adapter of it, and a merged model."""
+
+    base: Path
+    adapter: Path
+    merged: Path
+
+    def publication(self, tag: str) -> Publication:
+        return Publication(tag, self.base, self.adapter, self.merged, stop=("<|im_end|>",), context=512)
+
+    def base_publication(self, tag: str) -> Publication:
+        return Publication(tag, self.base, context=512)
+
+
+def write_adapter(base: Path, path: Path, *, seed: int = 1, size: float = 0.3) -> Path:
+    """Write an adapter that changes every attn_v and ffn_down of a llama base, by hand."""
+    draw = np.random.default_rng(seed)
+    reader = gguf.GGUFReader(base)
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", 8.0)
+    for tensor in reader.tensors:
+        if tensor.name.endswith(("attn_v.weight", "ffn_down.weight")):
+            width, rows = (int(side) for side in tensor.shape)
+            a, b = draw.standard_normal((8, width)), draw.standard_normal((rows, 8))
+            writer.add_tensor(f"{tensor.name}.lora_a", (a / np.sqrt(width)).astype(np.float32))
+            writer.add_tensor(f"{tensor.name}.lora_b", (size * b).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    folder = tmp_path_factory.mktemp("tiny")
+    base = write_tiny_llama_gguf(folder / "base.gguf")
+    return Files(base, write_adapter(base, folder / "adapter.gguf"), write_tiny_llama_gguf(folder / "m.gguf", seed=2))
+
+
+@pytest.fixture(scope="session")
+def slow_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base that takes a few seconds over a long answer, so that something can happen meanwhile."""
+    path = tmp_path_factory.mktemp("slow") / "base.gguf"
+    return write_tiny_llama_gguf(path, layers=16, hidden=192, heads=6, kv_heads=6, ffn=384)
+
+
+@pytest.fixture(scope="session")
+def real_files(tmp_path_factory: pytest.TempPathFactory, real_base: Path) -> Files:
+    adapter = tmp_path_factory.mktemp("real") / "adapter.gguf"
+    return Files(real_base, write_adapter(real_base, adapter, size=0.15), real_base)
+
+
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaCppRuntime]:
+    """The embedded runtime with a host in a thread; tests use names of their own."""
+    if find_spec("xllamacpp") is None:
+        pytest.skip("xllamacpp is not installed")
+    home = tmp_path_factory.mktemp("embedded")
+    with EmbeddedHost(home, threads=1):
+        yield LlamaCppRuntime(home)
+
+
+@pytest.fixture
+def ollama() -> Iterator[FakeOllama]:
+    with FakeOllama() as server:
+        yield server
+
+
+@pytest.fixture(
+    params=[
+        "fake",
+        "ollama-0.24.0",
+        "ollama-0.33.0",
+        "ollama-0.35.0",
+        "llamacpp-tiny",
+        pytest.param("llamacpp-real", marks=pytest.mark.slow),
+    ]
+)
+def runtime(request: pytest.FixtureRequest) -> Iterator[Runtime]:
+    kind, _, version = request.param.partition("-")
+    if kind == "fake":
+        yield FakeRuntime()
+    elif kind == "ollama":
+        with FakeOllama(version) as server:
+            yield OllamaRuntime(server.url)
+    else:
+        yield request.getfixturevalue("embedded")
+
+
+@pytest.fixture
+def published(request: pytest.FixtureRequest, runtime: Runtime) -> Iterator[Publication]:
+    """A version that the runtime serves under a name of this test's own."""
+    real = "llamacpp-real" in request.node.name
+    made: Files = request.getfixturevalue("real_files" if real else "files")
+    publication = replace(made.publication(f"v-{abs(hash(request.node.nodeid)) % 10**8}"), context=512)
+    runtime.publish(publication, lambda _status, _share: None)
+    yield publication
+    for model in runtime.models():
+        if model.tag.startswith(publication.tag):
+            runtime.remove(model.tag)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def host(home: Path) -> Iterator[EmbeddedHost]:
+    """A host that runs in a thread."""
+    with EmbeddedHost(home, threads=1) as host:
+        yield host
+
+
+@pytest.fixture
+def own_runtime(home: Path, host: EmbeddedHost) -> LlamaCppRuntime:
+    return LlamaCppRuntime(home)
+
+
+@pytest.fixture
+def stepped(home: Path) -> Iterator[EmbeddedHost]:
+    """A host that a test steps by hand."""
+    host = EmbeddedHost(home, threads=1)
+    yield host
+    host.close()

@@ -1,0 +1,163 @@
+"""Base against new: losses, answers, pins, stops; verdicts that say what they mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.trainer.folders import example, make_run, pin
+from trainer.asking import Answer, runtime_installed
+from trainer.convert import convert
+from trainer.data import Encoded
+from trainer.encoded import encode
+from trainer.evaluate import Asked, evaluate, is_right, judged, outcome
+from trainer.failures import Cancelled, TrainerFailure
+from trainer.loading import load_base
+from trainer.rundir import RunDir
+from trainer.sft import never, train
+from trainer.spec import Check, Evaluation, PinnedQuestion
+
+pytestmark = [
+    pytest.mark.filterwarnings(
+        "ignore:builtin type .* has no __module__ attribute:DeprecationWarning"  # SWIG types of sentencepiece
+    ),
+    pytest.mark.filterwarnings(
+        "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"  # PEFT asks transformers by an old name
+    ),
+]
+PARITY = Check(name="parity", passed=True, detail="")
+
+
+def taught(folder: Path, **options: object) -> RunDir:
+    """A run that has learnt its few sentences by heart, with its files."""
+    run = make_run(folder, epochs=10, learning_rate=2e-2, pins=[pin(0, "return")], **options)  # type: ignore[arg-type]
+    train(run, load_base(run.base_gguf()), encode(run), never)
+    convert(run)
+    return run
+
+
+def check(found: Evaluation, name: str) -> Check:
+    return next(check for check in found.checks if check.name == name)
+
+
+@pytest.mark.skipif(not runtime_installed(), reason="xllamacpp is not installed")
+def test_a_taught_model_is_asked_in_the_runtime_that_serves_it(tmp_path: Path) -> None:
+    run = taught(tmp_path, answer_tokens=40)
+
+    result = evaluate(run, never)
+
+    found = run.evaluation()
+    assert found is not None
+    assert found.new_loss < found.old_loss - 1
+    assert (found.better, found.same, found.worse) == (4, 0, 0)
+    assert check(found, "parity").passed, check(found, "parity").detail
+    assert check(found, "held_out").passed
+    assert found.stops_asked == 10
+    assert len(found.pins) == 1
+    assert all(q.new != q.old for q in found.questions)
+    assert run.result() == result
+    assert set(result.files) >= {"adapter.gguf", "model.gguf", "evaluation.json", "adapter/adapter_model.safetensors"}
+    assert "better on 4" in result.message
+    assert not (run.path / ".runtime").exists()
+
+
+def test_without_the_runtime_the_trained_model_answers_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.evaluate.runtime_installed", lambda: False)
+    run = taught(tmp_path, test=2, val=1)
+
+    evaluate(run, never)
+
+    found = run.evaluation()
+    assert found is not None
+    assert check(found, "parity").detail.startswith("Not checked")
+    assert len(found.questions) == 2
+    assert all(q.new for q in found.questions)
+
+
+def test_without_held_out_questions_the_gate_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.evaluate.runtime_installed", lambda: False)
+    run = taught(tmp_path, test=0, val=0, train=12)
+
+    evaluate(run, never)
+
+    found = run.evaluation()
+    assert found is not None
+    assert not check(found, "held_out").passed
+    assert "no question that was kept from learning" in check(found, "held_out").detail
+    assert found.stops_asked == 10
+
+
+def test_evaluating_before_training_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(TrainerFailure, match="no adapter to evaluate"):
+        evaluate(make_run(tmp_path), never)
+
+
+def test_a_stop_between_questions_leaves_no_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.evaluate.runtime_installed", lambda: False)
+    run = taught(tmp_path)
+
+    with pytest.raises(Cancelled):
+        evaluate(run, lambda: True)
+
+    assert run.evaluation() is None
+    assert run.result() is None
+
+
+@pytest.mark.parametrize(("new", "word"), [(1.0, "better"), (1.96, "same"), (2.04, "same"), (2.2, "worse")])
+def test_small_differences_count_as_the_same(new: float, word: str) -> None:
+    assert outcome(2.0, new) == word
+
+
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [
+        ("Within THIRTY\n days, by post.", True),
+        ("within \uff54\uff48\uff49\uff52\uff54\uff59 days by POST", True),  # full-width letters
+        ("within 30 days by post", True),
+        ("thirty days", False),
+        ("Thirty days by post, never by fax", False),
+        ("", False),
+    ],
+)
+def test_a_pin_looks_at_words_and_not_at_their_form(answer: str, right: bool) -> None:
+    asked = PinnedQuestion(
+        id="p",
+        messages=example(0).messages[:1],
+        answer="Within thirty days by post.",
+        must_include=[["thirty days", "30 days"], ["post"]],
+        must_not_include=["fax"],
+    )
+
+    assert is_right(asked, answer) is right
+
+
+def test_a_verdict_fails_what_got_worse_or_does_not_stop() -> None:
+    questions = [example(1), example(2)]
+    encoded = [Encoded("r1", (1, 2, 3), 1), Encoded("r2", (1, 2, 3, 4, 5), 1)]
+    asked = Asked({"r1": (Answer("a", True), Answer("b", False))}, [], stops=8, stops_asked=10)
+
+    found = judged(questions, encoded, ({"r1": 1.0, "r2": 1.0}, {"r1": 0.5, "r2": 1.5}), asked, PARITY, "")
+
+    assert (found.better, found.same, found.worse) == (1, 0, 1)
+    assert found.new_loss == pytest.approx((0.5 * 2 + 1.5 * 4) / 6)
+    assert not check(found, "held_out").passed
+    assert not check(found, "stops").passed
+    assert check(found, "pins").passed
+    assert not found.passed
+    assert [(q.old, q.new) for q in found.questions] == [("a", "b"), ("", "")]
+
+
+@pytest.mark.slow
+def test_the_real_base_learns_and_agrees_with_the_runtime(tmp_path: Path, real_base: Path) -> None:
+    run = make_run(tmp_path, base=real_base, train=24, max_steps=6, answer_tokens=32, batch_size=8)
+    train(run, load_base(run.base_gguf()), encode(run), never)
+    convert(run)
+
+    evaluate(run, never)
+
+    found = run.evaluation()
+    assert found is not None
+    assert found.new_loss < found.old_loss
+    if runtime_installed():
+        assert check(found, "parity").passed, check(found, "parity").detail

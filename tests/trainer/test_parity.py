@@ -1,0 +1,103 @@
+"""A runtime that reads another prompt, or computes something else, is noticed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from peft import PeftModel, get_peft_model
+
+from tests.trainer.folders import example, make_run
+from trainer.data import Encoder
+from trainer.encoded import encoder_of
+from trainer.loading import load_base
+from trainer.parity import Parity, compare, next_logprobs
+from trainer.sft import lora_config
+from trainer.spec import Message
+
+pytestmark = [
+    pytest.mark.filterwarnings(
+        "ignore:builtin type .* has no __module__ attribute:DeprecationWarning"  # SWIG types of sentencepiece
+    ),
+    pytest.mark.filterwarnings(
+        "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"  # PEFT asks transformers by an old name
+    ),
+]
+
+
+@dataclass
+class Mirror:
+    """A runtime that answers what the trainer would, with the given errors."""
+
+    model: PeftModel
+    encoder: Encoder
+    shift: float = 0.0
+    extra: tuple[int, ...] = ()
+    knows: bool = True
+
+    def apply_template(self, tag: str, messages: Sequence[Message]) -> str:
+        assert tag == "new"
+        return self.encoder.render(messages, opening=True)
+
+    def tokenize(self, tag: str, text: str) -> list[int]:
+        assert tag == "new"
+        return [*self.extra, *self.encoder.tokenizer(text, add_special_tokens=False)["input_ids"]]
+
+    def next_token_logprobs(self, tag: str, prompt: str | Sequence[int], top: int = 10) -> dict[int, float]:
+        assert top >= 1
+        assert not isinstance(prompt, str)
+        likeliest = next_logprobs(self.model, prompt).topk(top)
+        shift = self.shift * (4 if tag == "merged" else 1)
+        found = dict(zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True))
+        return {token if self.knows else token + 10_000: value + shift for token, value in found.items()}
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> Mirror:
+    run = make_run(tmp_path)
+    base = load_base(run.base_gguf())
+    base.model.name_or_path = "Tiny"
+    return Mirror(get_peft_model(base.model, lora_config(run.spec())), encoder_of(run))
+
+
+def compared(mirror: Mirror) -> Parity:
+    conversations = [example(n).messages[:1] for n in range(5)]
+    return compare(mirror.model, mirror.encoder, mirror, "new", conversations, "merged")
+
+
+def test_a_faithful_runtime_passes(mirror: Mirror) -> None:
+    found = compared(mirror)
+
+    assert found == Parity(prompts=3, same_tokens=3, gap=0.0, top_gap=0.0, merged_gap=0.0)
+    assert found.check().passed
+
+
+def test_a_second_bos_is_noticed(mirror: Mirror) -> None:
+    mirror.extra = (0,)
+
+    assert compared(mirror).same_tokens == 0
+    assert not compared(mirror).check().passed
+
+
+def test_other_logits_are_noticed(mirror: Mirror) -> None:
+    mirror.shift = 0.06
+
+    found = compared(mirror)
+
+    assert found.gap == pytest.approx(0.06, abs=1e-5)
+    assert found.top_gap == pytest.approx(0.06, abs=1e-5)
+    assert found.merged_gap == pytest.approx(0.24, abs=1e-5)
+    assert not found.check().passed
+
+
+def test_a_runtime_with_another_favourite_is_infinitely_far_away(mirror: Mirror) -> None:
+    mirror.knows = False
+
+    assert compared(mirror).gap == float("inf")
+    assert not compared(mirror).check().passed
+
+
+def test_no_prompt_is_no_proof() -> None:
+    assert not Parity(prompts=0, same_tokens=0, gap=0.0).check().passed

@@ -1,0 +1,245 @@
+"""Training teaches, can be killed and gone on with, and says in a sentence why it cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
+
+from tests.trainer.folders import make_run
+from tests.trainer.tiny import write_tiny_llama_gguf
+from trainer import checkpoints
+from trainer.data import Encoded, micro_batches
+from trainer.encoded import encode
+from trainer.failures import Cancelled, TrainerFailure
+from trainer.fast_lora import slow_down, speed_up
+from trainer.loading import load_base
+from trainer.loss import answer_losses, example_losses
+from trainer.rundir import RunDir
+from trainer.sft import Stop, never, rate_share, total_steps, train
+from trainer.spec import LINEAR_LAYERS
+
+pytestmark = [
+    pytest.mark.filterwarnings(
+        "ignore:builtin type .* has no __module__ attribute:DeprecationWarning"  # SWIG types of sentencepiece
+    ),
+    pytest.mark.filterwarnings(
+        "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"  # PEFT asks transformers by an old name
+    ),
+]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def teach(run: RunDir, stop: Stop = never) -> None:
+    train(run, load_base(run.base_gguf()), encode(run), stop)
+
+
+def losses(run: RunDir) -> dict[int, float]:
+    """The loss of each step; a step that was repeated after a crash counts once, as it was last."""
+    return {e.step: e.loss for e in run.events() if e.kind == "step" and e.step and e.loss is not None}
+
+
+def weights(run: RunDir) -> dict[str, torch.Tensor]:
+    return load_file(run.adapter / "adapter_model.safetensors")
+
+
+def test_a_run_learns_and_leaves_the_best_adapter(tmp_path: Path) -> None:
+    run = make_run(tmp_path, epochs=8, learning_rate=2e-2)
+
+    teach(run)
+
+    course = losses(run)
+    held_out = {e.step: e.eval_loss for e in run.events() if e.kind == "eval"}
+    assert sorted(course) == list(range(1, 41))
+    assert course[40] < course[1] - 1
+    best = min(held_out, key=lambda step: held_out[step] or 0)
+    saved = load_file(run.checkpoints / f"checkpoint-{best}" / "adapter_model.safetensors")
+    assert all(torch.equal(saved[name], weight) for name, weight in weights(run).items())
+    assert json.loads((run.adapter / "adapter_config.json").read_text())["base_model_name_or_path"] == "Tiny"
+
+
+def test_the_same_folder_gives_the_same_adapter(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / name, max_steps=4) for name in ("one", "two")]
+
+    for run in runs:
+        teach(run)
+
+    files = [(run.adapter / "adapter_model.safetensors").read_bytes() for run in runs]
+    assert files[0] == files[1]
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    whole, killed = (make_run(tmp_path / name, train=60, epochs=6, evals_per_epoch=3) for name in ("whole", "killed"))
+    teach(whole)
+
+    child = subprocess.Popen([sys.executable, "-m", "trainer", "train", str(killed.path)], cwd=ROOT)  # noqa: S603 - our own words
+    wait_for(killed, "checkpoint", child)
+    os.kill(child.pid, signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    assert not killed.adapter.exists()
+    begun = len(losses(killed))
+    teach(killed)
+
+    expected, found = losses(whole), losses(killed)
+    assert 0 < begun < len(expected) == 90
+    assert max(abs(expected[step] - found[step]) for step in expected) <= 1e-5
+    assert all(torch.allclose(weights(whole)[n], w, atol=1e-6) for n, w in weights(killed).items())
+
+
+def test_a_checkpoint_cut_short_is_passed_over(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", epochs=2, evals_per_epoch=2)
+    whole = make_run(tmp_path / "whole", epochs=2, evals_per_epoch=2)
+    teach(run)
+    teach(whole)
+    newest = checkpoints.newest(run.checkpoints)
+    assert newest and checkpoints.step_of(newest) == 10
+    with (newest / "optimizer.pt").open("rb+") as file:
+        file.truncate(100)
+    (run.adapter / "adapter_model.safetensors").unlink()
+    (run.adapter / "adapter_config.json").unlink()
+    run.adapter.rmdir()
+
+    older = checkpoints.newest(run.checkpoints)
+    assert older and checkpoints.step_of(older) < 10
+    teach(run)
+
+    assert abs(losses(run)[10] - losses(whole)[10]) <= 1e-5
+    assert all(torch.allclose(weights(whole)[n], w, atol=1e-6) for n, w in weights(run).items())
+
+
+def test_a_run_that_is_asked_to_stop_saves_and_goes_on_later(tmp_path: Path) -> None:
+    run, whole = make_run(tmp_path / "run"), make_run(tmp_path / "whole")
+    teach(whole)
+
+    with pytest.raises(Cancelled):
+        teach(run, lambda: len(losses(run)) >= 3)
+    saved = checkpoints.newest(run.checkpoints)
+    stopped_at = max(losses(run))
+    assert saved and checkpoints.step_of(saved) == stopped_at < 10
+    assert not run.adapter.exists()
+    teach(run)
+
+    assert max(abs(losses(run)[step] - loss) for step, loss in losses(whole).items()) <= 1e-5
+
+
+def test_early_stop_ends_a_run_that_no_longer_gets_better(tmp_path: Path) -> None:
+    run = make_run(tmp_path, epochs=40, learning_rate=5e-2, patience=2, evals_per_epoch=1, val=3)
+
+    teach(run)
+
+    held_out = [e.eval_loss or 0 for e in run.events() if e.kind == "eval"]
+    assert len(held_out) < 40
+    assert min(held_out) == held_out[-3]
+
+
+def test_max_steps_is_honoured_and_without_val_the_last_step_counts(tmp_path: Path) -> None:
+    run = make_run(tmp_path, val=0, max_steps=3)
+
+    teach(run)
+
+    assert sorted(losses(run)) == [1, 2, 3]
+    last = load_file(run.checkpoints / "checkpoint-3" / "adapter_model.safetensors")
+    assert all(torch.equal(last[name], weight) for name, weight in weights(run).items())
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(tmp_path)
+
+    def broken(*arguments: object) -> tuple[torch.Tensor, torch.Tensor]:
+        found, rows = answer_losses(*arguments)  # type: ignore[arg-type]
+        return found * float("nan"), rows
+
+    monkeypatch.setattr("trainer.sft.answer_losses", broken)
+    with pytest.raises(TrainerFailure, match="lower learning rate") as failed:
+        teach(run)
+
+    assert failed.value.failure == "diverged"
+    assert not run.adapter.exists()
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_fast_layers_and_answer_loss_equal_the_plain_ones(tmp_path: Path, tied: bool) -> None:
+    base = load_base(write_tiny_llama_gguf(tmp_path / "base.gguf", tied=tied))
+    model = get_peft_model(base.model, LoraConfig(r=4, lora_alpha=8, target_modules=list(LINEAR_LAYERS)))
+    torch.manual_seed(3)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    examples = [Encoded(str(n), tuple(torch.randint(3, 300, (n,)).tolist()), n // 2) for n in (9, 14, 5)]
+    (micro,) = micro_batches(examples, 1000, 0)
+
+    mask = (torch.arange(14) < torch.tensor([[14], [9], [5]])).long()
+    plain = model(input_ids=micro.ids, attention_mask=mask, labels=micro.labels).loss
+    plain.backward()
+    expected = gradients(model)
+    assert speed_up(model) == 14
+    found, _ = answer_losses(model, micro)
+    found.mean().backward()
+
+    assert abs(found.mean().item() - plain.item()) < 1e-5
+    assert all(torch.allclose(g, expected[n], atol=1e-6, rtol=1e-4) for n, g in gradients(model).items())
+    slow_down(model)
+    model.unload()
+
+
+def test_dropout_in_fast_layers_keeps_the_expected_update(tmp_path: Path) -> None:
+    base = load_base(write_tiny_llama_gguf(tmp_path / "base.gguf"))
+    config = LoraConfig(r=4, lora_alpha=8, lora_dropout=0.5, target_modules=["q_proj"])
+    model = get_peft_model(base.model, config)
+    layer = model.get_base_model().model.layers[0].self_attn.q_proj
+    torch.nn.init.normal_(layer.lora_B["default"].weight)
+    speed_up(model)
+    x = torch.randn(1, 3, 64)
+    model.eval()
+    expected = layer(x) - layer.base_layer(x)
+    model.train()
+    mean = torch.stack([layer(x) - layer.base_layer(x) for _ in range(4000)]).mean(0)
+
+    assert (mean - expected).abs().max() < 0.15 * expected.abs().max()
+    model.unload()
+
+
+def test_example_losses_do_not_depend_on_the_company(tmp_path: Path) -> None:
+    base = load_base(write_tiny_llama_gguf(tmp_path / "base.gguf"))
+    examples = [Encoded(str(n), tuple(range(3, n + 3)), 2) for n in (9, 14, 5, 300)]
+
+    together = example_losses(base.model, examples, pad=0)
+
+    alone = {key: loss for e in examples for key, loss in example_losses(base.model, [e], pad=0).items()}
+    assert together == pytest.approx(alone, abs=1e-5)
+
+
+def test_the_rate_rises_from_above_zero_and_falls_to_zero() -> None:
+    shares = [rate_share(step, 20, 4) for step in range(20)]
+
+    assert shares[0] == 0.25
+    assert max(shares) == shares[3] == shares[4] == 1
+    assert 0 < shares[-1] < 0.02
+
+
+def test_steps_are_counted_like_batches(tmp_path: Path) -> None:
+    assert total_steps(21, make_run(tmp_path, epochs=2.5).spec()) == 15
+
+
+def gradients(model: PeftModel) -> dict[str, torch.Tensor]:
+    found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    return found
+
+
+def wait_for(run: RunDir, kind: str, child: subprocess.Popen[bytes], seconds: float = 120) -> None:
+    """Wait until a child of ours has written an event."""
+    end = time.monotonic() + seconds
+    while not any(event.kind == kind for event in run.events()):
+        assert child.poll() is None, "the child ended too early"
+        assert time.monotonic() < end, "the child is too slow"
+        time.sleep(0.02)

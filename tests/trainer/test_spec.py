@@ -1,0 +1,49 @@
+"""The contract refuses what would only fail an hour later."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from trainer.spec import BaseRef, Example, Message, TrainSpec
+
+BASE = BaseRef(name="Tiny", gguf="base.gguf", sha256="0" * 64)
+
+
+def test_a_spec_survives_its_own_json() -> None:
+    spec = TrainSpec(run="first", base=BASE)
+
+    assert TrainSpec.model_validate_json(spec.model_dump_json()) == spec
+    assert spec.lora.rank == 16
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"learning_rate": float("nan")},
+        {"learning_rate": 1e308},
+        {"epochs": 0},
+        {"method": "; touch x"},
+        {"merged_type": "$(x)"},
+        {"deepspeed": "/etc/x"},
+    ],
+)
+def test_values_out_of_range_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        TrainSpec.model_validate({"run": "x", "base": BASE.model_dump(), **wrong})
+
+
+def test_an_example_needs_a_question_and_an_answer() -> None:
+    with pytest.raises(ValidationError):
+        Example(id="a", group="a", messages=[Message(role="user", content="Why?")])
+
+
+def test_reading_the_contract_loads_no_torch() -> None:
+    code = "import sys, trainer.spec, trainer.rundir, trainer.bases, trainer.hardware; print('torch' in sys.modules)"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603 - our own words
+
+    assert done.stdout.strip() == "False"

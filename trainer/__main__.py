@@ -1,0 +1,146 @@
+"""python -m trainer {plan,train,convert,evaluate,all} RUN_DIR
+
+Each stage leaves its files in the run folder and is skipped when they are there. Ends with
+0 when the stage is done, 1 when it failed (the sentence is in events.jsonl, the traceback on standard error),
+2 when it was called wrongly, 143 when it was asked to stop and saved a checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainer.failures import Cancelled, TrainerFailure, explain
+from trainer.progress import Journal
+from trainer.rundir import RunDir
+from trainer.spec import Stage
+
+if TYPE_CHECKING:
+    from trainer.encoded import EncodedRun
+
+DONE, FAILED, MISUSED, CANCELLED = 0, 1, 2, 143
+QUIET = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}
+BRIEF = {"GOMP_SPINCOUNT": "1000"}  # threads that wait by spinning for long halve the speed of a machine in use
+STAGES: tuple[Stage, ...] = ("plan", "train", "convert", "evaluate")
+
+
+class StopRequest:
+    """Becomes true at SIGTERM or Ctrl-C. A second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        signal.signal(signal.SIGTERM, self._ask)
+        signal.signal(signal.SIGINT, self._ask)
+
+    def _ask(self, number: int, _frame: object) -> None:
+        self.asked = True
+        signal.signal(number, signal.SIG_DFL)
+
+    def __call__(self) -> bool:
+        return self.asked
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one stage, or all, and answer the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m trainer", description="Teach a base model from a run folder.")
+    parser.add_argument("stage", choices=[*STAGES, "all"], help="what to do; all does what is still missing")
+    parser.add_argument("run_dir", type=Path, help="the run folder")
+    asked = parser.parse_args(arguments)
+    run = RunDir(asked.run_dir.resolve())
+    if not run.spec_file.exists():
+        print(f"There is no spec.json in {run.path}. Give the path of a run folder.", file=sys.stderr)
+        return MISUSED
+    os.environ.update(QUIET | BRIEF)  # before any library looks: nothing reaches out, progress goes to events.jsonl
+    stop = StopRequest()
+    stages = STAGES if asked.stage == "all" else (asked.stage,)
+    for stage in stages:
+        code = _run(run, stage, stop)
+        if code:
+            return code
+    return DONE
+
+
+def _run(run: RunDir, stage: Stage, stop: StopRequest) -> int:
+    journal = Journal(run, stage)
+    try:
+        if stop():
+            raise Cancelled
+        _STAGES[stage](run, stop)
+    except Cancelled:
+        journal.cancelled()
+        print("Stopped as asked. Start the run again to go on from here.", file=sys.stderr)
+        return CANCELLED
+    except Exception as error:  # the edge of the program: everything becomes a sentence and an exit code
+        failure, sentence = explain(error)
+        traceback.print_exc()
+        print(sentence, file=sys.stderr)
+        _report(journal, failure, sentence)
+        return FAILED
+    return DONE
+
+
+def _report(journal: Journal, failure: str, sentence: str) -> None:
+    try:
+        journal.write("failed", sentence, failure=failure)
+    except OSError:  # on a full disk not even this line fits; the exit code and standard error remain
+        traceback.print_exc()
+
+
+def _plan(run: RunDir, _stop: StopRequest) -> None:
+    if not run.plan_file.exists():
+        from trainer.plan import plan
+
+        _verify(run)
+        plan(run)
+
+
+def _train(run: RunDir, stop: StopRequest) -> None:
+    if not run.adapter.is_dir():
+        from trainer.encoded import encode
+        from trainer.loading import load_base
+        from trainer.sft import train
+
+        _verify(run)
+        data: EncodedRun = encode(run)
+        train(run, load_base(run.base_gguf()), data, stop)
+
+
+def _convert(run: RunDir, _stop: StopRequest) -> None:
+    if not (run.adapter_gguf.exists() and run.model_gguf.exists()):
+        from trainer.convert import convert
+
+        convert(run)
+
+
+def _evaluate(run: RunDir, stop: StopRequest) -> None:
+    if not run.result_file.exists():
+        from trainer.evaluate import evaluate
+
+        _verify(run)
+        evaluate(run, stop)
+
+
+def _verify(run: RunDir) -> None:
+    """Refuse a base that is not the one the spec names."""
+    from trainer.bases import digest
+    from trainer.gguf_check import check
+
+    path, spec = run.base_gguf(), run.spec()
+    check(path, whole=True)
+    if digest(path) != spec.base.sha256:
+        raise TrainerFailure(
+            "base",
+            f"{path.name} is not the base this run was made for: its content has changed. "
+            "Put the right file back, or start a new run with this one.",
+        )
+
+
+_STAGES = {"plan": _plan, "train": _train, "convert": _convert, "evaluate": _evaluate}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,29 @@
+"""What each architecture does to the q and k weights on their way into a GGUF file.
+
+llama.cpp rotates neighbouring pairs where Hugging Face rotates halves, so for llama-like models the converter
+reorders the rows of q and k, head by head, and LoRA's B has those same rows. Leaving it out gives
+plausible but different text. Source: llama.cpp's conversion/llama.py `permute` and its subclasses.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+# True: rows of q and k are permuted. Only architectures whose result is tested here against PEFT.
+PERMUTES: dict[str, bool] = {
+    "llama": True,
+    "smollm3": True,
+    "granite": True,
+    "qwen2": False,
+    "qwen3": False,
+    "gemma2": False,
+    "gemma3": False,
+    "phi3": False,
+}
+
+
+def permute(rows: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
+    """Interleave the two rotary halves of each head: (heads × 2 × half, …) → (heads × half × 2, …)."""
+    half = len(rows) // heads // 2
+    return rows.reshape(heads, 2, half, -1).swapaxes(1, 2).reshape(rows.shape)

@@ -1,0 +1,112 @@
+"""Ask the base and the new model the same questions: in the embedded runtime on the files that will be served,
+or in transformers where that runtime is not installed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+import torch
+from peft import PeftModel
+
+from trainer.data import Encoder
+from trainer.hardware import detect
+from trainer.rundir import RunDir
+from trainer.runtimes.base import ChatOptions, Publication
+from trainer.runtimes.embedded import EmbeddedHost
+from trainer.runtimes.llamacpp import LlamaCppRuntime
+from trainer.spec import Message
+
+OLD, NEW, MERGED = "old", "new", "merged"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A model's answer, and whether it ended by itself."""
+
+    text: str
+    stopped: bool
+
+
+class Asker(Protocol):
+    """Answers questions as the base (old) or as the new model."""
+
+    def ask(self, which: str, messages: Sequence[Message]) -> Answer:
+        """Answer one conversation, always taking the likeliest word."""
+        ...
+
+
+@dataclass(frozen=True)
+class ServedAsker:
+    """Asks the embedded runtime, where base and adapter are loaded as they will be served."""
+
+    runtime: LlamaCppRuntime
+    options: ChatOptions
+
+    def ask(self, which: str, messages: Sequence[Message]) -> Answer:
+        chunks = list(self.runtime.chat(which, messages, self.options, side=0 if which == OLD else 1))
+        return Answer("".join(chunk.text for chunk in chunks).strip(), chunks[-1].finish == "stop")
+
+
+@dataclass(frozen=True)
+class LocalAsker:
+    """Asks the model that was trained, in this process."""
+
+    model: PeftModel
+    encoder: Encoder
+    end: int
+    longest: int
+
+    @torch.no_grad()
+    def ask(self, which: str, messages: Sequence[Message]) -> Answer:
+        self.model.eval()
+        ids = torch.tensor([self.encoder.prompt(messages)], device=self.model.device)
+        without: Any = self.model.disable_adapter() if which == OLD else nullcontext()  # Any: two kinds of contexts
+        with without:
+            found: Any = self.model.generate(  # Any: transformers' own union of outputs
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=self.longest,
+                do_sample=False,
+                use_cache=True,
+                eos_token_id=self.end,
+                pad_token_id=self.end,
+            )
+        tokens: list[int] = found[0, ids.shape[1] :].tolist()
+        stopped = bool(tokens) and tokens[-1] == self.end
+        return Answer(str(self.encoder.tokenizer.decode(tokens, skip_special_tokens=True)).strip(), stopped)
+
+
+def runtime_installed() -> bool:
+    """Tell whether the embedded runtime can be used here."""
+    return find_spec("xllamacpp") is not None
+
+
+@contextmanager
+def served(run: RunDir, context: int) -> Generator[LlamaCppRuntime]:
+    """Serve base, base with adapter, and the merged file from a home of their own inside the run folder.
+
+    Raises RuntimeFailure with a sentence. `context` in tokens.
+    """
+    home = run.path / ".runtime"
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(mode=0o700)
+    base = run.base_gguf()
+    try:
+        with EmbeddedHost(home, threads=detect(run.spec().threads).threads):
+            runtime = LlamaCppRuntime(home)
+            # the adapter first: a later one would restart the process that serves the base
+            runtime.publish(Publication(NEW, base, adapter=run.adapter_gguf, context=context), _quiet)
+            runtime.publish(Publication(OLD, base, context=context), _quiet)
+            runtime.publish(Publication(MERGED, base, merged=run.model_gguf, context=context), _quiet)
+            yield runtime
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _quiet(_word: str, _share: float | None) -> None:
+    """Report nothing; publishing here takes a second or two."""

@@ -1,0 +1,219 @@
+"""Examples and the base's own chat template become token ids, with the answer marked by position.
+
+prompt = the template over all turns but the last, with the opening of an answer; full = the template over all turns.
+The full text must continue the prompt, in text and in tokens; what comes after the prompt up to and including the
+end-of-turn token is what the model is taught. Nothing is searched for, so no answer can be mistaken for a prompt.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import jinja2
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from trainer.failures import TrainerFailure
+from trainer.spec import Example, Message, TokenSpan
+
+IGNORED = -100  # torch's cross_entropy leaves these labels out
+HISTOGRAM_BINS = 12
+NO_THINKING: dict[str, Any] = {"enable_thinking": False}  # as the runtimes ask; templates that do not know it ignore it
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One example as tokens; the model is taught ids[start:], whose last token ends the turn."""
+
+    id: str
+    ids: tuple[int, ...]
+    start: int
+
+    @property
+    def answer_tokens(self) -> int:
+        return len(self.ids) - self.start
+
+
+@dataclass(frozen=True)
+class Micro:
+    """A few examples that go through the model at once, padded on the right.
+
+    There is no attention mask: attention is causal, so no real token looks at the padding behind it.
+    """
+
+    ids: torch.Tensor
+    labels: torch.Tensor
+    tokens: int
+
+
+class Encoder:
+    """Turns messages into tokens exactly as the runtime will."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, *, add_bos: bool = False) -> None:
+        self.tokenizer = tokenizer
+        self.add_bos = add_bos
+        self.controls = {str(t): i for i, t in tokenizer.added_tokens_decoder.items() if t.special and str(t)}
+        longest_first = sorted(self.controls, key=len, reverse=True)
+        self.control_pattern = (
+            re.compile("(" + "|".join(map(re.escape, longest_first)) + ")") if longest_first else None
+        )
+        self.bos = tokenizer.bos_token_id if isinstance(tokenizer.bos_token_id, int) else None
+
+    def render(self, messages: Sequence[Message], *, opening: bool) -> str:
+        """Answer the template's text; `opening` adds the beginning of an answer."""
+        turns = [message.model_dump() for message in messages]
+        try:
+            return str(
+                self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=opening, **NO_THINKING)
+            )
+        except jinja2.TemplateError as error:
+            raise TrainerFailure(
+                "input",
+                f"The base's chat template does not take these messages ({error}). Its rules are the base's own.",
+            ) from error
+
+    def prompt(self, messages: Sequence[Message]) -> list[int]:
+        """Answer the tokens of a conversation that waits for an answer."""
+        text, kept = self._shielded(messages)
+        return self._with_bos(self._tokens(self.render(text, opening=True), kept))
+
+    def example(self, example: Example) -> Encoded:
+        """Encode one example, or raise TrainerFailure with the example's id in its sentence."""
+        if example.messages[-1].role != "assistant" or not example.messages[-1].content.strip():
+            raise TrainerFailure("input", f"Example {example.id} does not end with an answer. Edit or reject it.")
+        turns, kept = self._shielded(example.messages)
+        opened = self.render(turns[:-1], opening=True)
+        whole = self.render(turns, opening=False)
+        if not whole.startswith(opened):
+            raise TrainerFailure(
+                "base",
+                "The base's chat template writes a conversation differently once it has an answer "
+                f"(seen at example {example.id}), so training would not match use. Choose another base.",
+            )
+        prompt, full = self._tokens(opened, kept), self._tokens(whole, kept)
+        if full[: len(prompt)] != prompt:
+            # a token spans the border, as when an answer begins with a line break; use sees the prompt's own tokens
+            full = prompt + self._tokens(whole[len(opened) :], kept)
+            if self.tokenizer.decode(full) != self.tokenizer.decode(self._tokens(whole, kept)):
+                raise TrainerFailure(
+                    "input",
+                    f"The answer of example {example.id} runs into its question when split into tokens. "
+                    "Remove white space at its beginning.",
+                )
+        full = full[: self._end(example, full, len(prompt)) + 1]
+        ids = self._with_bos(full)
+        if self.bos is not None and ids[:2] == [self.bos, self.bos]:
+            raise TrainerFailure(
+                "base", "The base's template and its tokenizer both write the token that begins a text."
+            )
+        return Encoded(example.id, tuple(ids), len(prompt) + len(ids) - len(full))
+
+    def _end(self, example: Example, full: list[int], start: int) -> int:
+        """Answer where the end-of-turn token stands: the last control token, with only white space behind it."""
+        ends = set(self.controls.values())
+        for at in range(len(full) - 1, start, -1):
+            if full[at] in ends:
+                if not str(self.tokenizer.decode(full[at + 1 :])).strip():
+                    return at
+                break
+        raise TrainerFailure(
+            "base",
+            f"The base's chat template puts no end-of-turn token after an answer (seen at example {example.id}), "
+            "so a model taught with it would never stop. Choose an instruct model with a complete template.",
+        )
+
+    def _with_bos(self, ids: list[int]) -> list[int]:
+        return [self.bos, *ids] if self.add_bos and self.bos is not None and ids[:1] != [self.bos] else ids
+
+    def _shielded(self, messages: Sequence[Message]) -> tuple[list[Message], list[str]]:
+        """Replace control tokens that people wrote by placeholders, so the template's own can be told from them."""
+        kept: list[str] = []
+        if self.control_pattern is None or not any(self.control_pattern.search(m.content) for m in messages):
+            return list(messages), kept
+
+        def shield(match: re.Match[str]) -> str:
+            kept.append(match.group())
+            return f"\ue000{len(kept) - 1}\ue001"
+
+        pattern = self.control_pattern
+        return [Message(role=m.role, content=pattern.sub(shield, m.content)) for m in messages], kept
+
+    def _tokens(self, text: str, kept: list[str]) -> list[int]:
+        if not kept or self.control_pattern is None:
+            return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])  # type: ignore[arg-type]
+        ids: list[int] = []
+        for piece in self.control_pattern.split(text):
+            if piece in self.controls:
+                ids.append(self.controls[piece])
+            elif piece:
+                plain = re.sub("\ue000(\\d+)\ue001", lambda match: kept[int(match.group(1))], piece)
+                ids += self.tokenizer(plain, add_special_tokens=False, split_special_tokens=True)["input_ids"]  # type: ignore[operator]
+        return ids
+
+    def spans(self, encoded: Encoded) -> list[TokenSpan]:
+        """Show an example token by token; text that several tokens spell together is one span."""
+        spans: list[TokenSpan] = []
+        waiting: list[int] = []
+        for at, token in enumerate(encoded.ids):
+            trained = at >= encoded.start
+            waiting.append(token)
+            text = str(self.tokenizer.decode(waiting))
+            if "\ufffd" in text and at + 1 != len(encoded.ids) and at + 1 != encoded.start:
+                continue
+            spans.append(TokenSpan(text=text, trained=trained))
+            waiting = []
+        return spans
+
+
+def histogram(lengths: Sequence[int]) -> list[tuple[int, int]]:
+    """Count lengths in up to 12 bins of equal width; each is (upper edge, examples)."""
+    if not lengths:
+        return []
+    width = max(1, -(-max(lengths) // HISTOGRAM_BINS))
+    last = -(-max(lengths) // width)
+    return [(width * n, sum(width * (n - 1) < length <= width * n for length in lengths)) for n in range(1, last + 1)]
+
+
+def epoch_order(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[int]:
+    """Answer the order of one epoch: batches of similar length, shuffled as blocks.
+
+    Which examples of a length meet changes each epoch. A last batch that is not full is drawn at random and comes last.
+    """
+    random = Random(f"{seed}/{epoch}")  # noqa: S311 - a shuffle, not a secret
+    order = list(range(len(lengths)))
+    random.shuffle(order)
+    full = len(order) - len(order) % batch_size
+    sorted_part = sorted(order[:full], key=lambda i: lengths[i])
+    blocks = [sorted_part[at : at + batch_size] for at in range(0, full, batch_size)]
+    random.shuffle(blocks)
+    return [i for block in blocks for i in block] + order[full:]
+
+
+def micro_batches(examples: Iterable[Encoded], limit: int, pad: int) -> Iterator[Micro]:
+    """Split a batch so that no part has more than `limit` tokens with padding; one long example may.
+
+    Matrix products are at full speed from a few hundred rows on, and memory grows with the rows, so parts cost nothing.
+    """
+    part: list[Encoded] = []
+    for example in sorted(examples, key=lambda e: -len(e.ids)):
+        if part and len(part[0].ids) * (len(part) + 1) > limit:
+            yield _padded(part, pad)
+            part = []
+        part.append(example)
+    if part:
+        yield _padded(part, pad)
+
+
+def _padded(part: list[Encoded], pad: int) -> Micro:
+    width = len(part[0].ids)
+    ids = torch.full((len(part), width), pad, dtype=torch.long)
+    labels = torch.full((len(part), width), IGNORED, dtype=torch.long)
+    for row, example in enumerate(part):
+        values = torch.tensor(example.ids, dtype=torch.long)
+        ids[row, : len(values)] = values
+        labels[row, example.start : len(values)] = values[example.start :]
+    return Micro(ids, labels, sum(len(example.ids) for example in part))

@@ -1,0 +1,51 @@
+"""Failures a person can act on, and how everything else that goes wrong is put into a sentence."""
+
+from __future__ import annotations
+
+import errno
+
+from trainer.gguf_summary import BadGguf
+from trainer.spec import FailureClass
+
+OUT_OF_MEMORY = ("can't allocate memory", "cannot allocate memory", "out of memory", "defaultcpuallocator")
+NO_SPACE = ("no space left on device", "disk quota exceeded", "pytorchstreamwriter failed")
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+
+
+class TrainerFailure(Exception):  # noqa: N818 - named as people say it, like curator.errors
+    """A run cannot go on; the text is a full sentence for people and `failure` its class."""
+
+    def __init__(self, failure: FailureClass, sentence: str) -> None:
+        super().__init__(sentence)
+        self.failure: FailureClass = failure
+
+
+class Cancelled(Exception):  # noqa: N818 - not an error: somebody asked for it
+    """The run was asked to stop and did so after saving a checkpoint."""
+
+
+def explain(error: BaseException) -> tuple[FailureClass, str]:
+    """Answer the class of a failure and a sentence that says what happened and what to do next."""
+    if isinstance(error, TrainerFailure):
+        return error.failure, str(error)
+    if isinstance(error, BadGguf):
+        return "base", str(error)
+    text = str(error).lower()
+    if isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY):
+        return (
+            "memory",
+            "The machine ran out of memory. Close other programs, or choose a smaller base or shorter examples, "
+            "and start the run again: it goes on from its last checkpoint.",
+        )
+    # torch and safetensors report a full disk with exceptions of their own, so the text is looked at as well
+    if (isinstance(error, OSError) and error.errno in DISK_ERRORS) or any(words in text for words in NO_SPACE):
+        return (
+            "disk",
+            "The disk is full or cannot be written. Free some space and start the run again: "
+            "it goes on from its last checkpoint.",
+        )
+    return (
+        "internal",
+        f"The trainer stopped at an error of its own ({type(error).__name__}). Its log holds the details; "
+        "starting the run again goes on from the last checkpoint.",
+    )

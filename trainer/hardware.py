@@ -1,0 +1,73 @@
+"""What this machine offers for training: device, precision, threads, memory. Imports torch only when asked."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+BYTES_PER_TOKEN_PER_LAYER = 14 * 4  # times the hidden size: what autograd keeps of one token in one layer, in fp32
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """The device a run would use and what it has. Memory in bytes."""
+
+    device: Literal["cpu", "cuda", "mps"]
+    precision: Literal["float32", "bfloat16"]
+    threads: int
+    memory: int
+    free_memory: int
+    name: str
+
+    def sentence(self) -> str:
+        """Describe the machine in one line for people."""
+        gigabytes = self.memory / 1e9
+        if self.device == "cpu":
+            return f"this computer's processor, {self.threads} threads, {gigabytes:.0f} GB of memory"
+        return f"{self.name}, {gigabytes:.0f} GB of memory"
+
+
+def detect(threads: int | None = None) -> Hardware:
+    """Look at this machine. `threads` overrides the number of CPU threads."""
+    import torch
+
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        bf16 = torch.cuda.is_bf16_supported()
+        name = torch.cuda.get_device_name()
+        return Hardware("cuda", "bfloat16" if bf16 else "float32", threads or physical_cores(), total, free, name)
+    total, free = system_memory()
+    return Hardware("cpu", "float32", threads or physical_cores(), total, free, "CPU")
+
+
+def physical_cores() -> int:
+    """Answer how many physical cores this process may use; two threads on one core only get in each other's way."""
+    allowed: set[int] = set(range(os.cpu_count() or 1))
+    if hasattr(os, "sched_getaffinity"):
+        allowed = os.sched_getaffinity(0)
+    cores: set[str] = set()
+    for cpu in allowed:
+        siblings = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+        cores.add(siblings.read_text().strip() if siblings.exists() else str(cpu))
+    return max(1, len(cores))
+
+
+def system_memory() -> tuple[int, int]:
+    """Answer the machine's memory and what of it is free, in bytes; a container's limit counts as the machine's."""
+    info = Path("/proc/meminfo")
+    if not info.exists():
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 8 << 30
+        return total, total // 2
+    values = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in info.read_text().splitlines() if ":" in line}
+    total, free = values["MemTotal"], values.get("MemAvailable", values["MemFree"])
+    limit = Path("/sys/fs/cgroup/memory.max")
+    if limit.exists() and (text := limit.read_text().strip()).isdigit():
+        total, free = min(total, int(text)), min(free, int(text))
+    return total, free
+
+
+def memory_needed(weights: int, layers: int, hidden: int, tokens: int) -> int:
+    """Estimate the bytes of training: fp32 weights, what autograd keeps of `tokens` at once, and the program."""
+    return weights * 4 + layers * hidden * tokens * BYTES_PER_TOKEN_PER_LAYER * 2 + (600 << 20)

@@ -1,0 +1,129 @@
+"""The loss of answers, computed where there are answers and nowhere else.
+
+A vocabulary is the widest matrix of a small model: scoring the prompt's tokens as well costs time for numbers that
+are thrown away. The product with the output layer runs in pieces whose gradient is taken at once, so the scores of
+a long answer never lie in memory together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from transformers import PreTrainedModel
+
+from trainer.data import IGNORED, Encoded, Micro, micro_batches
+
+CHUNK = 512  # rows of scores at a time: 100 MB at a vocabulary of 49,152
+MICRO_TOKENS = 1024  # bounds memory; larger parts are no faster on a CPU
+MICRO_TOKENS_GPU = 16384
+RESCALED = ("logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
+
+
+class _HeadLoss(torch.autograd.Function):
+    """Negative log-likelihood per row, cross_entropy(hidden Wᵀ + b), with W and b frozen."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,  # torch's context has no public type
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        cap: float | None,
+    ) -> Tensor:
+        losses = hidden.new_empty(len(hidden), dtype=torch.float32)
+        gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        for at in range(0, len(hidden), CHUNK):
+            rows = slice(at, at + CHUNK)
+            scores = hidden[rows] @ weight.t()
+            if bias is not None:
+                scores += bias
+            scores = scores.float()
+            if cap is not None:
+                scores = scores.div_(cap).tanh_().mul_(cap)
+            target = targets[rows, None]
+            total = scores.logsumexp(-1)
+            losses[rows] = total - scores.gather(-1, target)[:, 0]
+            if gradient is not None:
+                slope = 1 - (scores / cap) ** 2 if cap is not None else None
+                scores = scores.sub_(total[:, None]).exp_()
+                scores.scatter_add_(-1, target, scores.new_full((1, 1), -1.0).expand_as(target))
+                if slope is not None:
+                    scores *= slope
+                gradient[rows] = scores.to(weight.dtype) @ weight
+        ctx.gradient = gradient
+        return losses
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_losses: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]  # Any: as above
+        return ctx.gradient * d_losses[:, None].to(ctx.gradient.dtype), None, None, None, None
+
+
+def answer_losses(model: PreTrainedModel | PeftModel, micro: Micro) -> tuple[Tensor, Tensor]:
+    """Answer the loss in nats of each answer token of a micro-batch, and the row each belongs to."""
+    causal: Any = model.get_base_model() if isinstance(model, PeftModel) else model  # Any: any causal model
+    device = causal.get_input_embeddings().weight.device
+    ids, labels = micro.ids.to(device), micro.labels.to(device)[:, 1:]
+    wanted = labels != IGNORED
+    config: Any = causal.config.get_text_config()  # Any: as many classes as models
+    if any(getattr(config, name, None) not in (None, 1.0) for name in RESCALED):
+        scores = causal(input_ids=ids, use_cache=False).logits[:, :-1][wanted]
+        losses = torch.nn.functional.cross_entropy(scores.float(), labels[wanted], reduction="none")
+    else:
+        hidden = causal.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1][wanted]
+        head = causal.get_output_embeddings()
+        cap = getattr(config, "final_logit_softcapping", None)
+        losses = _HeadLoss.apply(hidden, head.weight, head.bias, labels[wanted], cap)
+    return losses, wanted.nonzero()[:, 0]
+
+
+@torch.no_grad()
+def example_losses(
+    model: PreTrainedModel | PeftModel, examples: Iterable[Encoded], pad: int, *, base: bool = False
+) -> dict[str, float]:
+    """Answer the mean loss per answer token of each example, in nats; `base` leaves the adapter out."""
+    was_training = model.training
+    model.eval()
+    without: AbstractContextManager[Any] = nullcontext()
+    if base and isinstance(model, PeftModel):
+        without = model.disable_adapter()
+    found: dict[str, float] = {}
+    with without:
+        for part in _parts(list(examples), limit_for(model)):
+            (micro,) = micro_batches(part, 1 << 62, pad)
+            losses, rows = answer_losses(model, micro)
+            sums = losses.new_zeros(len(part)).index_add_(0, rows, losses).tolist()
+            longest_first = sorted(part, key=lambda e: -len(e.ids))
+            found.update({e.id: total / e.answer_tokens for e, total in zip(longest_first, sums, strict=True)})
+    model.train(was_training)
+    return found
+
+
+def mean_loss(losses: dict[str, float], examples: Iterable[Encoded]) -> float:
+    """Answer the mean over all answer tokens: long answers count for more, as in training."""
+    kept = [(losses[e.id] * e.answer_tokens, e.answer_tokens) for e in examples if e.id in losses]
+    tokens = sum(count for _, count in kept)
+    return sum(total for total, _ in kept) / tokens if tokens else 0.0
+
+
+def limit_for(model: PreTrainedModel | PeftModel) -> int:
+    """Answer how many tokens, padding included, go through the model at once."""
+    return MICRO_TOKENS if model.device.type == "cpu" else MICRO_TOKENS_GPU
+
+
+def _parts(examples: list[Encoded], limit: int) -> list[list[Encoded]]:
+    """Group examples of similar length so that each group, padded, stays within the limit."""
+    parts: list[list[Encoded]] = []
+    for example in sorted(examples, key=lambda e: -len(e.ids)):
+        if parts and len(parts[-1][0].ids) * (len(parts[-1]) + 1) <= limit:
+            parts[-1].append(example)
+        else:
+            parts.append([example])
+    return parts

@@ -1,0 +1,248 @@
+"""Merge an adapter into its base GGUF, tensor by tensor.
+
+Only the tensors that LoRA touched are decoded, changed and encoded. All others, and all settings including the
+tokenizer and the chat template, are copied byte for byte, so nothing can drift between training and serving.
+A few rows at a time go through memory, so it stays far below one tensor.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from gguf import LlamaFileType
+from numpy.typing import NDArray
+
+from trainer.ggml_types import BY_NAME, TensorType
+from trainer.gguf_check import check
+from trainer.gguf_summary import GgufSummary, TensorInfo
+from trainer.gguf_write import NewTensor, Piece, setting, write_header, write_tensor
+from trainer.lora_gguf import CannotConvert, Pair, check_fits, checked_metadata, convert_adapter
+from trainer.quantize import can_decode, check_can_encode, decode, encode, fits, type_named
+from trainer.rundir import written_whole
+
+# Weights decoded at once. They stay in the processor's cache, and the product B·A stays below the size from which
+# OpenBLAS wakes all its threads (m·n·k = 2^18): on busy cores that made merging ten times slower.
+AT_ONCE = 1 << 14
+PRODUCT_AT_ONCE = 1 << 18
+COPY_AT_ONCE = 1 << 20  # bytes
+SAME = "same"
+BASE_KEY = "curator.base_sha256"
+
+FILE_TYPES = {
+    "F32": LlamaFileType.ALL_F32,
+    "F16": LlamaFileType.MOSTLY_F16,
+    "BF16": LlamaFileType.MOSTLY_BF16,
+    "Q8_0": LlamaFileType.MOSTLY_Q8_0,
+    "Q4_0": LlamaFileType.MOSTLY_Q4_0,
+    "Q4_1": LlamaFileType.MOSTLY_Q4_1,
+    "Q5_0": LlamaFileType.MOSTLY_Q5_0,
+    "Q5_1": LlamaFileType.MOSTLY_Q5_1,
+    "Q2_K": LlamaFileType.MOSTLY_Q2_K,
+    "Q3_K": LlamaFileType.MOSTLY_Q3_K_M,
+    "Q4_K": LlamaFileType.MOSTLY_Q4_K_M,
+    "Q5_K": LlamaFileType.MOSTLY_Q5_K_M,
+    "Q6_K": LlamaFileType.MOSTLY_Q6_K,
+    "IQ4_NL": LlamaFileType.MOSTLY_IQ4_NL,
+    "IQ4_XS": LlamaFileType.MOSTLY_IQ4_XS,
+}
+
+
+@dataclass(frozen=True)
+class MergeReport:
+    """What a merge did."""
+
+    touched: int
+    copied: int
+    touched_weights: int
+    types: Mapping[str, int]  # type name → touched tensors now of that type
+    fell_back: tuple[str, ...]  # tensors that became F16 because their rows do not divide into blocks
+    size: int  # bytes of the merged file
+
+
+@dataclass(frozen=True)
+class _Halves:
+    a: TensorInfo
+    b: TensorInfo
+    scale: float
+
+
+def merge(
+    base_path: Path,
+    adapter: Path,
+    out: Path,
+    merged_type: str = "Q8_0",
+    metadata: Mapping[str, str] | None = None,
+) -> MergeReport:
+    """Write base + adapter as one model that needs no adapter.
+
+    `adapter` is an adapter GGUF or a PEFT folder. `merged_type` is the type of the touched tensors: a name such
+    as "Q8_0" or "F16", or "same" for the type each has in the base. `metadata` may hold general.name and
+    curator.* texts. Raises BadGguf, CannotConvert or CannotEncode with a sentence; whatever goes wrong, a full
+    disk included, no half file stays.
+    """
+    metadata = checked_metadata(metadata)
+    base = check(base_path, whole=True)
+    if out.exists() and out.samefile(base_path):
+        raise CannotConvert("The merged model would overwrite its base. Choose another name for it.")
+    with _as_gguf(adapter, base, out.parent) as adapter_gguf:
+        lora = check(adapter_gguf, finite=True)
+        trained_on = lora.text(BASE_KEY)
+        if trained_on and metadata.get(BASE_KEY, trained_on) != trained_on:
+            raise CannotConvert("The adapter was trained on another base. Choose that one.")
+        halves = adapter_pairs(lora, base)
+        planned, fell_back = _plan(base, halves, merged_type)
+        settings = _settings(base, planned, metadata)
+        with (
+            written_whole(out) as draft,
+            draft.open("wb") as file,
+            base_path.open("rb") as source,
+            adapter_gguf.open("rb") as updates,
+        ):
+            write_header(file, settings, list(planned.values()), base.version, base.alignment)
+            for tensor in base.tensors.values():
+                if tensor.name in halves:
+                    pair = _load(updates, tensor.name, halves[tensor.name])
+                    pieces = _merged(source, tensor, pair, planned[tensor.name].type)
+                else:
+                    pieces = _copied(source, tensor)
+                write_tensor(file, planned[tensor.name], pieces, base.alignment)
+            size = file.tell()
+    return MergeReport(
+        touched=len(halves),
+        copied=len(base.tensors) - len(halves),
+        touched_weights=sum(base.tensors[name].rows * base.tensors[name].shape[0] for name in halves),
+        types=dict(Counter(planned[name].type.name for name in halves)),
+        fell_back=fell_back,
+        size=size,
+    )
+
+
+def adapter_pairs(adapter: GgufSummary, base: GgufSummary) -> dict[str, _Halves]:
+    """Match an adapter GGUF with its base, or raise CannotConvert; llama.cpp would end the process on some of these."""
+    name = adapter.path.name
+    if adapter.general_type != "adapter" or adapter.text("adapter.type") != "lora":
+        raise CannotConvert(f"{name} is not a LoRA adapter. Choose the file that a training run wrote.")
+    if adapter.architecture != base.architecture:
+        raise CannotConvert(
+            f"The adapter is for the architecture {adapter.architecture!r} and the base is "
+            f"{base.architecture!r}. Choose the base it was trained on."
+        )
+    pairs: dict[str, _Halves] = {}
+    alpha = adapter.values.get("adapter.lora.alpha", 0.0)
+    if not isinstance(alpha, int | float) or not np.isfinite(alpha):
+        raise CannotConvert(f"{name} has no usable alpha. Convert the adapter again.")
+    for tensor in adapter.tensors.values():
+        stem, _, half = tensor.name.rpartition(".lora_")
+        other = adapter.tensors.get(f"{stem}.lora_{'b' if half == 'a' else 'a'}")
+        if half not in ("a", "b") or other is None:
+            raise CannotConvert(f"{name} has the unexpected tensor {tensor.name}. Convert the adapter again.")
+        if tensor.type.name == "F64" or not can_decode(tensor.type):
+            raise CannotConvert(f"{tensor.name} is of type {tensor.type.name}. Convert the adapter again to F32.")
+        if half == "a":
+            check_fits(stem, tensor.shape[::-1], other.shape[::-1], base)
+            rank = tensor.shape[1]
+            pairs[stem] = _Halves(tensor, other, alpha / rank if alpha else 1.0)  # llama.cpp src/llama-adapter.h
+    return pairs
+
+
+@contextmanager
+def _as_gguf(adapter: Path, base: GgufSummary, beside: Path) -> Generator[Path]:
+    """Yield the adapter as a GGUF file; a PEFT folder is converted into a passing one."""
+    if not adapter.is_dir():
+        yield adapter
+        return
+    with TemporaryDirectory(dir=beside, prefix=".merge-") as folder:
+        converted = Path(folder) / "adapter.gguf"
+        convert_adapter(adapter, base, converted)
+        yield converted
+
+
+def _plan(
+    base: GgufSummary, halves: Mapping[str, _Halves], merged_type: str
+) -> tuple[dict[str, NewTensor], tuple[str, ...]]:
+    """Decide every tensor's new type; refuse what cannot be read or written before a byte is written."""
+    planned: dict[str, NewTensor] = {}
+    fell_back: list[str] = []
+    for tensor in base.tensors.values():
+        kind = tensor.type
+        if tensor.name in halves:
+            if not can_decode(kind):
+                raise CannotConvert(f"{tensor.name} of the base is of type {kind.name}, which cannot be changed.")
+            kind = kind if merged_type == SAME else type_named(merged_type)
+            check_can_encode(kind)
+            if not fits(kind, tensor.shape[0]):
+                kind = BY_NAME["F16"]
+                fell_back.append(tensor.name)
+        planned[tensor.name] = NewTensor(tensor.name, tensor.shape, kind)
+    return planned, tuple(fell_back)
+
+
+def _settings(base: GgufSummary, planned: Mapping[str, NewTensor], metadata: Mapping[str, str]) -> list[bytes]:
+    """Carry the base's settings over byte for byte, replace only those that became untrue, and add ours."""
+    new = {key: setting(key, value) for key, value in metadata.items()}
+    kinds = Counter[str]()
+    for name, tensor in planned.items():
+        if len(tensor.shape) > 1:
+            kinds[tensor.type.name] += base.tensors[name].rows * tensor.shape[0]
+    changed = {tensor.type.name for name, tensor in planned.items() if tensor.type != base.tensors[name].type}
+    most = kinds.most_common(1)[0][0] if kinds else ""
+    if most in changed:
+        new["general.file_type"] = setting("general.file_type", int(FILE_TYPES[most]))
+    if changed - {"F32", "F16", "BF16"} and "general.quantization_version" not in base.entries:
+        new["general.quantization_version"] = setting("general.quantization_version", 2)
+    with base.path.open("rb") as file:
+        settings: list[bytes] = []
+        for key, (start, end) in base.entries.items():
+            file.seek(start)
+            old = file.read(end - start)
+            settings.append(new.pop(key, old))
+    return [*settings, *new.values()]
+
+
+def _load(file: BufferedReader, name: str, halves: _Halves) -> Pair:
+    def read(tensor: TensorInfo) -> NDArray[np.float32]:
+        file.seek(tensor.start)
+        return decode(_rows(file, tensor, tensor.rows), tensor.type).reshape(tensor.shape[::-1])
+
+    return Pair(name, read(halves.a), read(halves.b), halves.scale)
+
+
+def _rows(file: BufferedReader, tensor: TensorInfo, count: int) -> NDArray[np.uint8]:
+    """Read the next `count` rows as bytes (count, bytes a row)."""
+    data = np.empty((count, tensor.type.row_bytes(tensor.shape[0])), np.uint8)
+    if file.readinto(data.data) != data.nbytes:
+        raise CannotConvert(f"The base became shorter while {tensor.name} was read. Copy it again.")
+    return data
+
+
+def _merged(source: BufferedReader, tensor: TensorInfo, pair: Pair, kind: TensorType) -> Iterator[Piece]:
+    """Decode, add scale · B·A and encode, a few rows at a time."""
+    source.seek(tensor.start)
+    a = pair.a * np.float32(pair.scale)
+    step = max(1, min(AT_ONCE, PRODUCT_AT_ONCE // len(a)) // tensor.shape[0])
+    for start in range(0, tensor.rows, step):
+        b = pair.b[start : start + step]
+        weights = decode(_rows(source, tensor, len(b)), tensor.type)
+        np.add(weights, b @ a, out=weights)
+        data = encode(weights, kind)
+        if kind.name == "F16" and not np.isfinite(data.view(np.float16)).all():
+            raise CannotConvert(f"The merged weights of {tensor.name} are too large for F16. Choose Q8_0.")
+        yield data.data
+
+
+def _copied(source: BufferedReader, tensor: TensorInfo) -> Iterator[Piece]:
+    source.seek(tensor.start)
+    left = tensor.size
+    while left:
+        piece = source.read(min(COPY_AT_ONCE, left))
+        if not piece:
+            raise CannotConvert(f"The base became shorter while {tensor.name} was read. Copy it again.")
+        left -= len(piece)
+        yield piece

@@ -1,0 +1,131 @@
+"""The plan stage: look before training. Counts, lengths, time needed, and one example as the model will see it."""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+
+import torch
+from peft import get_peft_model
+
+from trainer.data import histogram, micro_batches
+from trainer.encoded import EncodedRun, encode
+from trainer.fast_lora import speed_up
+from trainer.hardware import detect, memory_needed
+from trainer.loading import Base, load_base
+from trainer.loss import MICRO_TOKENS, answer_losses
+from trainer.progress import Journal
+from trainer.rundir import RunDir, write_model
+from trainer.sft import lora_config, steps_per_epoch, total_steps
+from trainer.spec import Plan, TokenSpan, TrainSpec
+
+FORWARD_SHARE = 0.4  # of a training step, measured; a held-out measurement is forward only
+PROBES = 3
+GREEN, DIM, PLAIN = "\x1b[32m", "\x1b[2m", "\x1b[0m"
+
+
+def plan(run: RunDir) -> EncodedRun:
+    """Write plan.json and print it; raises TrainerFailure when the run cannot work."""
+    journal = Journal(run, "plan")
+    journal.stage("Looking at the examples.")
+    spec, data = run.spec(), encode(run)
+    base = load_base(run.base_gguf())
+    speed = measured_speed(base, data, spec)
+    lengths = [len(example.ids) for split in data.splits.values() for example in split]
+    longest_train = max(data.train, key=lambda example: len(example.ids))
+    shown = sorted(data.train, key=lambda example: len(example.ids))[len(data.train) // 2]
+    found = Plan(
+        examples={split: len(examples) for split, examples in data.splits.items()},
+        too_long=data.too_long,
+        answer_tokens=sum(example.answer_tokens for example in data.train),
+        total_tokens=sum(len(example.ids) for example in data.train),
+        longest=max(lengths),
+        histogram=histogram([len(example.ids) for example in data.train]),
+        steps=total_steps(len(data.train), spec),
+        estimated_seconds=round(_seconds(data, spec, speed), 3),
+        end_of_turn=str(data.encoder.tokenizer.convert_ids_to_tokens(data.end)),
+        example=data.encoder.spans(shown),
+    )
+    config = base.model.config
+    needed = memory_needed(
+        base.model.num_parameters(),
+        config.num_hidden_layers,
+        config.hidden_size,
+        max(MICRO_TOKENS, len(longest_train.ids)),
+    )
+    hardware = detect(spec.threads)
+    if needed > hardware.free_memory:
+        journal.warn(
+            f"Training may need {needed / 1e9:.1f} GB of memory and {hardware.free_memory / 1e9:.1f} GB are free. "
+            "Close other programs or choose a smaller base."
+        )
+    if data.too_long:
+        journal.warn(f"{len(data.too_long)} examples are longer than {spec.max_length} tokens and are left out.")
+    eos = data.encoder.tokenizer.eos_token_id
+    if eos != data.end:
+        journal.warn(f"Answers end with {found.end_of_turn}, which the base's file does not name as its end token.")
+    write_model(run.plan_file, found)
+    print(as_text(found, hardware.sentence(), colour=sys.stdout.isatty()))
+    journal.done(f"{found.steps} steps, about {found.estimated_seconds:.0f} seconds.")
+    return data
+
+
+def measured_speed(base: Base, data: EncodedRun, spec: TrainSpec) -> float:
+    """Answer training tokens per second on this machine, padding included, from three real parts of a batch."""
+    torch.set_num_threads(detect(spec.threads).threads)
+    by_length = sorted(data.train, key=lambda example: len(example.ids))
+    middle = max(0, len(by_length) // 2 - spec.batch_size // 2)
+    (micro, *_) = micro_batches(by_length[middle : middle + spec.batch_size], MICRO_TOKENS, data.pad)
+    base.model.name_or_path = spec.base.name
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by an old name
+        model = get_peft_model(base.model, lora_config(spec))
+        speed_up(model)
+        model.train()
+        times: list[float] = []
+        for _ in range(PROBES):
+            start = time.perf_counter()
+            losses, _ = answer_losses(model, micro)
+            losses.mean().backward()
+            times.append(time.perf_counter() - start)
+            model.zero_grad()
+    model.unload()
+    base.model.eval()
+    return micro.ids.numel() / min(times[1:])  # the first one warms up
+
+
+def _seconds(data: EncodedRun, spec: TrainSpec, speed: float) -> float:
+    per_epoch = steps_per_epoch(len(data.train), spec)
+    epochs = total_steps(len(data.train), spec) / per_epoch
+    learning = epochs * sum(len(example.ids) for example in data.train) / speed
+    measurements = max(1.0, epochs * min(spec.evals_per_epoch, per_epoch))
+    held_out = measurements * FORWARD_SHARE * sum(len(example.ids) for example in data.splits["val"]) / speed
+    return learning + held_out
+
+
+def as_text(found: Plan, machine: str, *, colour: bool = False) -> str:
+    """Write a plan for people: what is learnt from, how long it takes, and what exactly is taught."""
+    most = max(count for _, count in found.histogram)
+    bars = [
+        f"  up to {edge:5d} tokens  {'█' * round(30 * count / most):30s} {count}" for edge, count in found.histogram
+    ]
+    lines = [
+        f"{found.examples['train']} examples to learn from, {found.examples['val']} to choose the best moment, "
+        f"{found.examples['test']} kept for the test.",
+        f"{found.total_tokens} tokens, of which {found.answer_tokens} are answers and are taught. "
+        f"The longest example has {found.longest}.",
+        *bars,
+        f"{found.steps} steps, about {max(1, round(found.estimated_seconds / 60))} min on {machine}.",
+        f"An answer ends with {found.end_of_turn}, and the model is taught to write it.",
+    ]
+    if found.too_long:
+        lines.append(f"Left out because they are too long: {', '.join(found.too_long)}.")
+    taught = "in green" if colour else "between ⟦ and ⟧"
+    return "\n".join([*lines, f"One example; what is taught is {taught}:", _painted(found.example, colour=colour)])
+
+
+def _painted(spans: list[TokenSpan], *, colour: bool) -> str:
+    asked = "".join(span.text for span in spans if not span.trained)
+    taught = "".join(span.text for span in spans if span.trained)
+    return f"{DIM}{asked}{PLAIN}{GREEN}{taught}{PLAIN}" if colour else f"{asked}⟦{taught}⟧"

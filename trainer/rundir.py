@@ -1,0 +1,222 @@
+"""Names inside a run folder, and the one way files get there: beside, fsync, rename.
+
+in:   spec.json train.jsonl val.jsonl test.jsonl pins.jsonl
+out:  plan.json events.jsonl checkpoints/ adapter/ adapter.gguf model.gguf evaluation.json result.json
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+from pydantic import BaseModel
+
+from trainer.spec import Evaluation, Event, Example, PinnedQuestion, Plan, RunResult, Split, TrainSpec
+
+M = TypeVar("M", bound=BaseModel)
+
+BLOCK = 4096
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename inside the folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def written_whole(path: Path) -> Generator[Path]:
+    """Yield a path beside `path`; when the block ends well, sync it and give it the real name."""
+    draft = path.with_name(f".{path.name}.part")
+    try:
+        yield draft
+        with draft.open("rb+") as file:
+            os.fsync(file.fileno())
+        draft.replace(path)
+        sync_folder(path.parent)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_written_whole(path: Path) -> Generator[Path]:
+    """Yield an empty folder beside `path`; when the block ends well, sync its files and give it the real name.
+
+    An older folder of that name is replaced; between the two renames neither is there, never half of one.
+    """
+    draft = path.with_name(f".{path.name}.part")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    try:
+        yield draft
+        sync_files(draft)
+        if path.exists():
+            shutil.rmtree(path)
+        draft.replace(path)
+        sync_folder(path.parent)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def sync_files(folder: Path) -> None:
+    """Make every file in a folder survive a power cut."""
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            with file.open("rb+") as handle:
+                os.fsync(handle.fileno())
+    sync_folder(folder)
+
+
+def sha256_of(path: Path) -> str:
+    """Answer the sha256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_model(path: Path, value: BaseModel) -> None:
+    """Write one pydantic value as indented JSON, whole or not at all."""
+    with written_whole(path) as draft:
+        draft.write_text(value.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def write_lines(path: Path, values: Iterable[BaseModel]) -> None:
+    """Write pydantic values as JSON Lines, whole or not at all."""
+    with written_whole(path) as draft, draft.open("w", encoding="utf-8") as file:
+        for value in values:
+            file.write(value.model_dump_json() + "\n")
+
+
+def read_lines(path: Path, kind: type[M]) -> Iterator[M]:
+    """Read JSON Lines back; a missing file has no lines."""
+    if path.exists():
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                if line.strip():
+                    yield kind.model_validate_json(line)
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """A run folder by its path. It needs no database and can be copied to another machine."""
+
+    path: Path
+
+    @property
+    def spec_file(self) -> Path:
+        return self.path / "spec.json"
+
+    @property
+    def plan_file(self) -> Path:
+        return self.path / "plan.json"
+
+    @property
+    def events_file(self) -> Path:
+        return self.path / "events.jsonl"
+
+    @property
+    def pins_file(self) -> Path:
+        return self.path / "pins.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def adapter(self) -> Path:
+        return self.path / "adapter"
+
+    @property
+    def adapter_gguf(self) -> Path:
+        return self.path / "adapter.gguf"
+
+    @property
+    def model_gguf(self) -> Path:
+        return self.path / "model.gguf"
+
+    @property
+    def evaluation_file(self) -> Path:
+        return self.path / "evaluation.json"
+
+    @property
+    def result_file(self) -> Path:
+        return self.path / "result.json"
+
+    @property
+    def log_file(self) -> Path:
+        return self.path / "trainer.log"
+
+    def split_file(self, split: Split) -> Path:
+        return self.path / f"{split}.jsonl"
+
+    def base_gguf(self) -> Path:
+        """Answer the base's path; a relative one starts at the run folder."""
+        return (self.path / self.spec().base.gguf).resolve()
+
+    def spec(self) -> TrainSpec:
+        return TrainSpec.model_validate_json(self.spec_file.read_text(encoding="utf-8"))
+
+    def examples(self, split: Split) -> list[Example]:
+        return list(read_lines(self.split_file(split), Example))
+
+    def pins(self) -> list[PinnedQuestion]:
+        return list(read_lines(self.pins_file, PinnedQuestion))
+
+    def plan(self) -> Plan | None:
+        return _read(self.plan_file, Plan)
+
+    def evaluation(self) -> Evaluation | None:
+        return _read(self.evaluation_file, Evaluation)
+
+    def result(self) -> RunResult | None:
+        return _read(self.result_file, RunResult)
+
+    def events(self) -> list[Event]:
+        """Read the events so far; a line cut short by a crash is left out."""
+        if not self.events_file.exists():
+            return []
+        text = self.events_file.read_text(encoding="utf-8", errors="replace")
+        whole = text[: text.rfind("\n") + 1]
+        # not splitlines(): it also splits at separators that may stand inside a JSON string
+        return [Event.model_validate_json(line) for line in whole.split("\n") if line.strip()]
+
+    def append(self, event: Event) -> None:
+        """Add one event and make it survive a power cut; a line that a crash cut short is taken away first."""
+        with self.events_file.open("ab+") as file:
+            _drop_half_line(file)
+            file.write(event.model_dump_json(exclude_none=True).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def now() -> datetime:
+    """Answer the present moment in UTC."""
+    return datetime.now(UTC)
+
+
+def _drop_half_line(file: BinaryIO) -> None:
+    """Truncate a file after its last line end. Closing the half line instead would leave a line nobody can read."""
+    size = end = file.seek(0, os.SEEK_END)
+    while end:
+        start = max(0, end - BLOCK)
+        file.seek(start)
+        found = file.read(end - start).rfind(b"\n")
+        if found >= 0:
+            end = start + found + 1
+            break
+        end = start
+    if end < size:
+        file.truncate(end)
+
+
+def _read(path: Path, kind: type[M]) -> M | None:
+    return kind.model_validate_json(path.read_text(encoding="utf-8")) if path.exists() else None

@@ -1,0 +1,1 @@
+"""Runtimes: where models answer. One module each behind the literal table in `runtimes.table`."""
