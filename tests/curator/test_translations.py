@@ -1,0 +1,70 @@
+"""Every sentence has its Chinese, with the same placeholders, and what is shipped is compiled from it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from typing import get_args
+
+import pytest
+from flask.testing import FlaskClient
+
+from curator import words
+from curator.importers import chat, fields, files, jsontext
+from curator.services import recipe, snapshots
+from db.models import RecordState, RunState, Snapshot, User, Verdict, VersionState
+from tests.test_house import ROOT
+from trainer.spec import Check, LoraSpec, Stage, TrainSpec
+
+sys.path.insert(0, str(ROOT))
+from tools import translations
+
+PLACEHOLDER = re.compile(r"%\((\w+)\)(?:\.\d)?[sdf]")
+
+
+@pytest.mark.parametrize("language", translations.LANGUAGES)
+def test_no_sentence_is_missing(language: str) -> None:
+    catalog = translations.catalogue(language)
+    marked = {str(message.id) for message in translations.gather() if message.id}
+    known = {str(message.id) for message in catalog if message.id}
+    assert marked - known == set(), "run: python tools/translations.py"
+    assert translations.untranslated(catalog) == []
+
+
+@pytest.mark.parametrize("language", translations.LANGUAGES)
+def test_placeholders_are_the_same_on_both_sides(language: str) -> None:
+    for message in translations.catalogue(language):
+        ids = message.id if isinstance(message.id, tuple) else (message.id,)
+        strings = message.string if isinstance(message.string, tuple) else (message.string,)
+        wanted = set(PLACEHOLDER.findall(ids[-1]))
+        for string in strings:
+            assert set(PLACEHOLDER.findall(string)) <= wanted | {"num"}, message.id
+            assert wanted - {"num"} <= set(PLACEHOLDER.findall(string)), message.id
+
+
+@pytest.mark.parametrize("language", translations.LANGUAGES)
+def test_the_compiled_catalogue_is_that_of_the_source(language: str) -> None:
+    shipped = translations.TRANSLATIONS / language / "LC_MESSAGES" / "messages.mo"
+    assert shipped.read_bytes() == translations.compiled(translations.catalogue(language))
+
+
+def test_words_that_pages_translate_by_name_are_marked() -> None:
+    states = {word for kind in (RecordState, RunState, VersionState, Verdict, Stage) for word in get_args(kind)}
+    checks = get_args(Check.model_fields["name"].annotation)
+    empty = Snapshot(project_id=1, name="v1", kind="sft", sha256="", seed=1)
+    hints = {TrainSpec.model_fields[name].description for name in recipe.CHANGEABLE}
+    constants = {files.NOT_TEXT, files.UNKNOWN_ENCODING, *files.KINDS.values(), jsontext.TOO_LONG}
+    skips = {chat.NO_ANSWER, chat.NO_QUESTION, chat.HAS_TOOLS}
+    rank = LoraSpec.model_fields["rank"].description
+    shown = {*states, *checks, *fields.FIELDS, *snapshots.remarks(empty), *hints, rank, *constants, *skips}
+    assert shown - words.WORDS == set()
+
+
+def test_a_page_speaks_the_language_of_its_reader(
+    make_user: Callable[..., User], sign_in: Callable[[User], FlaskClient]
+) -> None:
+    client = sign_in(make_user())
+    assert "今日" in client.get("/p/ferry/", headers={"Accept-Language": "zh-CN,zh;q=0.9"}).text
+    client.set_cookie("language", "en")
+    assert "Today" in client.get("/p/ferry/", headers={"Accept-Language": "zh-CN,zh;q=0.9"}).text
