@@ -31,7 +31,6 @@ class Settings(BaseSettings):
     upload_limit_mb: int = Field(2048, ge=1, description="Largest file that can be uploaded, in megabytes.")
     min_examples: int = Field(20, ge=1, description="Approved answers needed before the model can be taught.")
     lease_seconds: int = Field(900, ge=10, description="How long a record stays reserved for one reviewer.")
-    wait_seconds: float = Field(60, gt=0, description="How long a person waits for a model to load before being told.")
 
     def model_post_init(self, _context: Any) -> None:  # pydantic's own signature
         object.__setattr__(self, "home", self.home.expanduser().resolve())

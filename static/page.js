@@ -37,4 +37,5 @@ document.addEventListener("htmx:error", (event) => {
 });
 
 watchNotice();
+document.querySelector(".top nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 document.querySelector("form[data-submit-at-once]")?.submit();

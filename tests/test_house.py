@@ -11,6 +11,8 @@ from pathlib import Path
 
 from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
 
+from tools import settings_page
+
 ROOT = Path(__file__).parent.parent
 OURS = [
     file
@@ -84,3 +86,7 @@ def test_the_wheel_would_carry_templates_and_static_files() -> None:
     config = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert 'templates = "curator/templates"' in config
     assert 'static = "curator/static"' in config
+
+
+def test_the_settings_page_says_what_the_settings_say() -> None:
+    assert settings_page.PAGE.read_text(encoding="utf-8") == settings_page.page(), "run: python tools/settings_page.py"

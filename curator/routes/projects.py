@@ -9,9 +9,10 @@ from pydantic import BaseModel, Field
 
 from curator import web
 from curator.security import current_user, policy, project
-from curator.services import accounts, bases, journal, projects, runs
+from curator.services import accounts, bases, journal, lineage, projects, runs
 
 bp = Blueprint("projects", __name__, url_prefix="/p/<slug>")
+RECENT = 3
 
 
 class SettingsForm(BaseModel):
@@ -36,7 +37,8 @@ def show() -> ResponseReturnValue:
         "projects/show.html",
         counts=projects.counts(session, project()),
         readiness=runs.readiness(session, project(), web.settings()),
-        recent=runs.recent(session, project()),
+        runs=runs.recent(session, project())[:RECENT],
+        numbers=lineage.numbers(session, project()),
         version=projects.in_service(session, project()),
     )
 
@@ -48,7 +50,7 @@ def settings() -> ResponseReturnValue:
     session = web.session()
     return web.page(
         "projects/settings.html",
-        bases=bases.all_bases(session),
+        bases=[(base.id, base.name) for base in bases.all_bases(session)],
         people=accounts.people(session),
         roles=accounts.roles_of(session, project()),
     )

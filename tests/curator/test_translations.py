@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable
 from typing import get_args
 
@@ -14,11 +13,8 @@ from curator import words
 from curator.importers import chat, fields, files, jsontext
 from curator.services import recipe, snapshots
 from db.models import RecordState, RunState, Snapshot, User, Verdict, VersionState
-from tests.test_house import ROOT
-from trainer.spec import Check, LoraSpec, Stage, TrainSpec
-
-sys.path.insert(0, str(ROOT))
 from tools import translations
+from trainer.spec import Check, LoraSpec, Stage, TrainSpec
 
 PLACEHOLDER = re.compile(r"%\((\w+)\)(?:\.\d)?[sdf]")
 
