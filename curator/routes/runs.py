@@ -85,6 +85,14 @@ def cancel(run_id: int) -> ResponseReturnValue:
     return web.fragment("runs/_status.html", back=url_for("runs.show", run_id=run.id), **_seen(run))
 
 
+@bp.post("/runs/<int:run_id>/resume")
+@policy("lead")
+def resume(run_id: int) -> ResponseReturnValue:
+    """Let a run that was stopped or failed go on from where it was."""
+    run = runs.resume(web.session(), runs.get(web.session(), project(), run_id))
+    return web.go(url_for("runs.show", run_id=run.id))
+
+
 @bp.get("/runs/<int:run_id>/log")
 @policy("viewer")
 def log(run_id: int) -> ResponseReturnValue:

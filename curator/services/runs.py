@@ -18,7 +18,7 @@ from trainer.spec import BaseRef, TrainSpec
 
 __all__ = [
     "Progress", "Readiness", "RunCard", "cancel", "card", "evaluation", "get", "job_key", "live",
-    "log_tail", "plan", "progress", "readiness", "recent", "stage_ends", "start",
+    "log_tail", "plan", "progress", "readiness", "recent", "resume", "stage_ends", "start",
 ]  # fmt: skip
 
 LIVE = ("queued", "running")
@@ -111,6 +111,18 @@ def cancel(session: Session, run: Run) -> Run:
     if asked and asked.state == "cancelled":
         run.state, run.finished_at, run.message = "cancelled", utc_now(), "Stopped before it began."
         session.add(run)
+    return run
+
+
+def resume(session: Session, run: Run) -> Run:
+    """Let a run that was stopped or failed go on from its newest checkpoint; finished stages are not repeated."""
+    if run.state not in ("cancelled", "failed"):
+        raise Conflict("Only a run that was stopped or failed can go on.")
+    if jobs.live_job(session, job_key(run)):
+        raise _under_way()
+    jobs.enqueue(session, "train", "run", job_key(run), {"id": run.id})
+    run.state, run.failure, run.message, run.finished_at = "queued", "", "", None
+    session.add(run)
     return run
 
 

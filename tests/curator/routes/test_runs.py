@@ -156,6 +156,18 @@ def test_stop_a_waiting_run(place: School, lead: FlaskClient):
     assert lead.post(f"/p/ferry/runs/{run.id}/cancel", headers=HTMX).status_code == 409
 
 
+def test_a_stopped_run_offers_to_go_on_and_does(place: School, lead: FlaskClient):
+    run = add_run(place, state="cancelled", message="Stopped by a person.")
+    assert "Go on from where it stopped" in lead.get(f"/p/ferry/runs/{run.id}").text
+
+    answer = lead.post(f"/p/ferry/runs/{run.id}/resume")
+
+    assert answer.headers["Location"] == f"/p/ferry/runs/{run.id}"
+    with open_session(place.engine) as session:
+        assert session.get_one(Run, run.id).state == "queued"
+        assert session.exec(select(Job).where(Job.kind == "run")).one().payload == {"id": run.id}
+
+
 def test_stop_a_run_at_work_says_that_it_stops(place: School, lead: FlaskClient):
     lead.post("/p/ferry/runs", data={}, headers=HTMX)
     with open_session(place.engine, write=True) as session:

@@ -239,6 +239,37 @@ def test_a_run_that_waits_is_cancelled_at_once(room: Classroom):
     assert room.start().id != run.id
 
 
+@pytest.mark.parametrize("mode", ["crash", "refuses"])
+def test_a_run_that_failed_goes_on_when_asked_and_repeats_no_finished_stage(room: Classroom, mode: str):
+    run = room.start()
+    room.worker(mode).run_until_idle()
+    with open_session(room.engine, write=True) as session:
+        runs.resume(session, session.get_one(Run, run.id))
+    room.worker().run_until_idle()
+
+    with open_session(room.engine) as session:
+        assert session.get_one(Run, run.id).state == "finished"
+    assert room.version().run_id == run.id
+
+
+def test_a_run_that_is_under_way_or_done_cannot_be_resumed(room: Classroom):
+    run = room.start()
+    with open_session(room.engine, write=True) as session, pytest.raises(Conflict):
+        runs.resume(session, session.get_one(Run, run.id))
+    room.worker().run_until_idle()
+    with open_session(room.engine, write=True) as session, pytest.raises(Conflict):
+        runs.resume(session, session.get_one(Run, run.id))
+
+
+def test_a_stopped_run_waits_while_another_is_taught(room: Classroom):
+    stopped = room.start()
+    with open_session(room.engine, write=True) as session:
+        runs.cancel(session, session.get_one(Run, stopped.id))
+    room.start()
+    with open_session(room.engine, write=True) as session, pytest.raises(Conflict):
+        runs.resume(session, session.get_one(Run, stopped.id))
+
+
 def test_a_run_cut_off_before_its_version_was_saved_makes_it_once(room: Classroom):
     """The folder is in place, the transaction was lost: the next attempt makes the same version again."""
     orphan = room.settings.folder("versions") / "ferry-v1"
