@@ -4,9 +4,9 @@ python bench/chat.py [--base FILE] [--tokens 96] [--rounds 5] [--threads 2] [--s
 
 Both run in the same rounds, taking turns, and the best round of each counts. Bare llama.cpp is xllamacpp in a
 process of its own with its own defaults, the answer's pieces handed over in memory. Its threads wait for each
-other as ours do, asleep; with --spin as llama.cpp does by default, which needs a machine with nothing else to do.
-A first token is warm: the model is loaded, the question is new. Memory is a process's resident set with its
-mapped files.
+other as ours do (docs/decisions/0009-spin-briefly.md); with --spin as llama.cpp does by default, which needs a
+machine with nothing else to do. A first token is warm: the model is loaded, the question is new. Memory is a
+process's resident set with its mapped files.
 """
 
 from __future__ import annotations

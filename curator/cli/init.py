@@ -9,7 +9,7 @@ import click
 from curator.cli._context import home_option, settings_for
 from curator.services import bases, sample
 from db.session import connect, migrate, open_session
-from trainer.bases import fetch_embedded
+from trainer.bases import fetch_embedded, find_embedded
 
 
 @click.command()
@@ -19,12 +19,13 @@ from trainer.bases import fetch_embedded
 def init(with_sample: bool, base: Path | None, home: Path | None) -> None:
     """Prepare a home folder: database, key, base model. Doing it again changes nothing."""
     settings = settings_for(home)
-    settings.home.mkdir(parents=True, exist_ok=True)
+    settings.make_home()
     settings.signing_key()
     engine = connect(settings.url)
     migrate(engine)
     if base is None:
-        click.echo("Fetching the base model (about 100 MB, once) …")
+        if find_embedded(settings.home) is None:
+            click.echo("Fetching the base model (about 100 MB, once) …")
         base = fetch_embedded(settings.home)
     with open_session(engine, write=True) as session:
         known = bases.register(session, base)
