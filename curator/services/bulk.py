@@ -24,7 +24,7 @@ class Insert:
     """An INSERT of some columns of a table; rows that would break a uniqueness rule are left out."""
 
     def __init__(self, table: Table, columns: Sequence[str], dialect: Dialect) -> None:
-        compiled = insert(table).compile(dialect=dialect, column_keys=list(columns))
+        compiled = insert(table).inline().compile(dialect=dialect, column_keys=list(columns))  # inline: no RETURNING
         order: Sequence[str] | None = getattr(compiled, "positiontup", None)
         self.named = order is None
         self.columns = list(order or columns)
