@@ -56,6 +56,14 @@ def size(octets: int) -> str:
     return f"{value:.1f} GB"
 
 
+def said(sentence: str) -> str:
+    """Put a sentence that a service stored into the page's language, where the catalogue has it.
+
+    Not `_()` in a template: that marks what it answers as safe HTML and reads a `%` in it as a placeholder.
+    """
+    return gettext(sentence) if sentence else ""
+
+
 def reason_name(reason: Json) -> str:
     """Answer a reason's name in the page's language."""
     return str(reason.get("zh" if str(get_locale()).startswith("zh") else "en") or reason["key"])
@@ -63,5 +71,5 @@ def reason_name(reason: Json) -> str:
 
 def install(app: Flask) -> None:
     """Give templates these filters."""
-    for filter_ in (ago, day, lasting, count, size, reason_name):
+    for filter_ in (ago, day, lasting, count, size, said, reason_name):
         app.add_template_filter(filter_)

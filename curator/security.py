@@ -7,12 +7,13 @@ from typing import Any, Literal, TypeVar
 
 from flask import Flask, Response, abort, current_app, g, redirect, request, url_for
 from flask_wtf import CSRFProtect
+from sqlalchemy.exc import DBAPIError
 from werkzeug.wrappers import Response as AnyResponse
 
 from curator import web
 from curator.errors import Forbidden, NotFound
 from curator.services import accounts, projects
-from db.models import Project, User, utc_now
+from db.models import LoginSession, Project, User, utc_now
 from db.session import open_session
 
 COOKIE = "curator_session"
@@ -65,10 +66,21 @@ def visitor() -> User | None:
         token = request.cookies.get(COOKIE, "")
         held = accounts.session_of(web.session(), token) if token else None
         g.user = held[0] if held else None
-        if held and request.method == "GET" and held[1].seen_at < utc_now() - accounts.TOUCH_EVERY:
-            with open_session(web.engine(), write=True) as own:
-                accounts.touch(own, held[1])
+        if held and held[1].seen_at < utc_now() - accounts.TOUCH_EVERY:
+            _touch(held[1])
     return g.user
+
+
+def _touch(held: LoginSession) -> None:
+    """Note that a session is in use; a full or busy database is no reason not to show a page."""
+    if request.method not in web.READS:
+        accounts.touch(web.session(), held)
+        return
+    try:
+        with open_session(web.engine(), write=True) as own:
+            accounts.touch(own, held)
+    except DBAPIError as error:
+        current_app.logger.warning("a session could not be prolonged: %s", error.orig)
 
 
 def project() -> Project:

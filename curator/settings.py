@@ -45,8 +45,14 @@ class Settings(BaseSettings):
         """Answer the address people type."""
         return self.public_url or f"http://{self.host}:{self.port}"
 
+    def make_home(self) -> None:
+        """Make the home when missing; it holds people's questions and password hashes, so it is its owner's alone."""
+        self.home.parent.mkdir(parents=True, exist_ok=True)
+        self.home.mkdir(mode=0o700, exist_ok=True)
+
     def folder(self, name: str) -> Path:
         """Answer a folder of the home, made when missing."""
+        self.make_home()
         folder = self.home / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -56,7 +62,7 @@ class Settings(BaseSettings):
         if self.secret_key.get_secret_value():
             return self.secret_key.get_secret_value()
         file = self.home / "secret.key"
-        self.home.mkdir(parents=True, exist_ok=True)
+        self.make_home()
         try:
             with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as new:
                 new.write(secrets.token_hex(32))

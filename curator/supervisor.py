@@ -96,7 +96,7 @@ class Supervisor:
 
     def run(self) -> None:
         """Start everything, print one address, and keep it all going until a signal."""
-        self.settings.home.mkdir(parents=True, exist_ok=True)
+        self.settings.make_home()
         with only_one(self.settings.home):
             _check_port(self.settings)
             for number in (signal.SIGTERM, signal.SIGINT):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any, TypeVar, cast
 
 from flask import Flask, Response, current_app, flash, g, make_response, redirect, render_template, request, url_for
@@ -14,11 +15,14 @@ from sqlmodel import Session
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
+from curator import forms
 from curator.errors import CuratorError, Invalid
 from curator.settings import Settings
+from curator.words import WORDS
 from db.session import new_session
 
 READS = ("GET", "HEAD", "OPTIONS")
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 F = TypeVar("F", bound=BaseModel)
 
 
@@ -55,13 +59,12 @@ def parse_form(kind: type[F]) -> F:
         if "list" in str(field.annotation):
             values[name] = form.getlist(name)
         elif name in form and not (form[name] == "" and not field.is_required()):
-            values[name] = form[name].replace("\r\n", "\n")
+            values[name] = form[name].replace("\r\n", "\n").replace("\0", "")
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "form"
-        raise Invalid("Please check “%(field)s”: %(problem)s.", field=where, problem=first["msg"]) from error
+        field, problem = forms.first_problem(error)
+        raise Invalid("Please check “%(field)s”: %(problem)s.", field=field, problem=problem) from error
 
 
 def page(template: str, **context: Any) -> str:  # whatever the template needs
@@ -102,8 +105,11 @@ def came_from() -> str:
 
 
 def safe_path(target: str | None) -> str:
-    """Answer a path on this site, or home: what an address says is never trusted to leave it."""
-    if target and target.startswith("/") and not target.startswith(("//", "/\\")) and "\n" not in target:
+    """Answer a path on this site, or home: what an address says is never trusted to leave it.
+
+    Browsers leave tabs and line ends out of an address, so that `/<tab>/x` would be `//x` to them.
+    """
+    if target and target.startswith("/") and not target.startswith(("//", "/\\")) and target.isprintable():
         return target
     return url_for("home.index")
 
@@ -116,13 +122,18 @@ def fail(sentence: str, status: int) -> AnyResponse:
     return make_response(render_template("error.html", sentence=sentence, status=status), status)
 
 
-def _settle(answer: Response) -> Response:
-    """Commit below 400, roll back otherwise."""
-    if "session" in g:
+def _settle(answer: Response) -> AnyResponse:
+    """Commit below 400, roll back otherwise; a commit that the database refuses is answered as what it is."""
+    if "session" not in g:
+        return answer
+    try:
         if answer.status_code < 400 and request.method not in READS:
             g.session.commit()
         else:
             g.session.rollback()
+    except DBAPIError as error:
+        g.session.rollback()
+        return _database_error(error)
     return answer
 
 
@@ -133,17 +144,39 @@ def _close(_error: BaseException | None) -> None:
 
 
 def _curator_error(error: CuratorError) -> AnyResponse:
-    return fail(gettext(error.message, **error.values), error.status)
+    values = {
+        name: gettext(value) if isinstance(value, str) and value in WORDS else value
+        for name, value in error.values.items()
+    }
+    return fail(gettext(error.message, **values), error.status)
 
 
 def _database_error(error: DBAPIError) -> AnyResponse:
-    current_app.logger.exception("the database refused")
+    current_app.logger.error("the database refused", exc_info=error)
+    g.setdefault("user", None)  # the page of the error asks the database nothing more
     text = str(error.orig).lower()
     if "full" in text or "disk i/o" in text:
-        return fail(gettext("The disk is full. Nothing saved before is lost; make room and save again."), 507)
+        return _disk_full()
     if "locked" in text or "busy" in text:
         return fail(gettext("The database was busy for too long. Please try once more."), 503)
     return fail(gettext("Something went wrong here and was logged. Nothing saved before is lost."), 500)
+
+
+def _disk_full() -> AnyResponse:
+    return fail(gettext("The disk is full. Nothing saved before is lost; make room and save again."), 507)
+
+
+def _system_error(error: OSError) -> AnyResponse:
+    """Answer a file that could not be written, such as an upload."""
+    if error.errno not in FULL:
+        return _crash(error)
+    current_app.logger.error("the disk is full", exc_info=error)
+    return _disk_full()
+
+
+def _too_large_a_number(_error: OverflowError) -> AnyResponse:
+    """Answer an id beyond what a database counts to: whatever it names is not there."""
+    return fail(gettext("There is no such page."), 404)
 
 
 def _http_error(error: HTTPException) -> AnyResponse:
@@ -173,6 +206,8 @@ def install(app: Flask) -> None:
     app.teardown_request(_close)
     app.register_error_handler(CuratorError, _curator_error)
     app.register_error_handler(DBAPIError, _database_error)
+    app.register_error_handler(OSError, _system_error)
+    app.register_error_handler(OverflowError, _too_large_a_number)
     app.register_error_handler(CSRFError, _csrf_error)
     app.register_error_handler(HTTPException, _http_error)
     if not app.testing:

@@ -66,4 +66,26 @@ SKIPS = (
     N_("The record is nested too deeply."),
     N_("The line is JSON, but not an object with named fields."),
 )
-WORDS = frozenset((*STATES, *VERDICTS, *STAGES, *CHECKS, *COLUMNS, *HINTS, *REMARKS, *FILES, *SKIPS))
+FORM_FIELDS = {
+    "login": N_("sign-in name"), "name": N_("name"), "password": N_("password"), "file": N_("file"), "role": N_("role"),
+    "question": N_("question"), "answer": N_("answer"), "comment": N_("comment"), "reason": N_("reason"),
+    "reasons": N_("reasons"), "rating": N_("rating"), "verdict": N_("decision"), "winner": N_("vote"),
+    "kind": N_("kind"), "guidelines": N_("guidelines"), "system_prompt": N_("system prompt"),
+    "prompt_style": N_("prompt style"), "base_id": N_("base model"), "user_id": N_("person"),
+    "snapshot_id": N_("dataset"), "new": N_("new model"), "old": N_("old model"), "epochs": N_("passes"),
+    "learning_rate": N_("learning rate"), "batch_size": N_("answers per step"), "max_steps": N_("most steps"),
+    "max_length": N_("longest example"), "seed": N_("seed"), "rank": N_("rank"), "disabled": N_("shut out"),
+}  # fmt: skip
+MESSAGES = (
+    N_("Stopped by a person. Nothing that is in service has changed."),
+    N_("Stopped before it began."),
+    N_("The trainer ended without all of its files. Start the run again."),
+    N_(
+        "The machine ran out of memory while teaching. Close other programs, or teach with smaller batches "
+        "(batch_size) or shorter examples (max_length). The model in service is unchanged."
+    ),
+    N_("The work stopped without a word each time it was tried. The machine may be short of memory."),
+)
+WORDS = frozenset(
+    (*STATES, *VERDICTS, *STAGES, *CHECKS, *COLUMNS, *HINTS, *REMARKS, *FILES, *SKIPS, *FORM_FIELDS.values(), *MESSAGES)
+)

@@ -310,12 +310,12 @@ class ExampleContent(Table, table=True):
 
 
 class SnapshotExample(Table, table=True):
-    """An example's place in a snapshot. `record_id` is lineage only; the content is the copy."""
+    """An example's place in a snapshot. The content is a copy; `record_id` is lineage, None for a typed question."""
 
     snapshot_id: int = Field(foreign_key="snapshot.id", primary_key=True)
     position: int = Field(primary_key=True)
     content_sha256: str = Field(foreign_key="example_content.sha256")
-    record_id: int = Field(foreign_key="record.id", index=True)
+    record_id: int | None = Field(default=None, foreign_key="record.id", index=True)
     group: str
     split: str
 
@@ -425,7 +425,7 @@ class PreferencePair(Table, table=True):
     project_id: int = Field(foreign_key="project.id", index=True)
     record_id: int | None = Field(default=None, foreign_key="record.id")
     review_id: int | None = Field(default=None, foreign_key="review.id", unique=True)
-    battle_id: int | None = Field(default=None, foreign_key="battle.id", unique=True)
+    battle_id: int | None = Field(default=None, foreign_key="battle.id")
     group: str
     prompt: list[Json] = json_column(list)
     chosen: str = long_text()

@@ -13,6 +13,7 @@ from sqlalchemy import Engine, event
 from sqlmodel import Session, create_engine
 
 BUSY_TIMEOUT_MS = 10_000
+UNBOUNDED = -1  # the web's threads bound it: a request may hold two connections, and a bound below that locks up
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -36,14 +37,19 @@ def wal_is_safe(version: tuple[int, ...]) -> bool:
 def connect(url: str) -> Engine:
     """Make an engine; `url` is `sqlite:///path` or a PostgreSQL URL.
 
-    On SQLite every connection is set to WAL where that is safe (else DELETE, slower but sound),
-    synchronous=FULL, foreign keys on, and explicit transactions, so that open_session decides how they begin.
+    What people wrote stays out of errors, and so out of logs: parameters are hidden. On SQLite every connection is
+    set to WAL where that is safe (else DELETE, slower but sound), synchronous=FULL, foreign keys on, and explicit
+    transactions, so that open_session decides how they begin.
     """
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True)
+        return create_engine(url, pool_pre_ping=True, max_overflow=UNBOUNDED, hide_parameters=True)
     driver = sqlite_driver()
     engine = create_engine(
-        url, module=driver, connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000}
+        url,
+        module=driver,
+        connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_MS / 1000},
+        max_overflow=UNBOUNDED,
+        hide_parameters=True,
     )
     journal = "WAL" if wal_is_safe(driver.sqlite_version_info) else "DELETE"
 

@@ -21,9 +21,16 @@ document.addEventListener("submit", (event) => {
   if (sentence && !confirm(sentence)) event.preventDefault();
 });
 
-// After a swap the focus goes to what the new piece marks, so that keyboard and screen reader follow.
+// After a swap the focus goes to what the new piece marks, so that keyboard and screen reader follow; where it marks
+// nothing and took away what had the focus, reading goes on in the page and not before it.
+let focused;
+document.addEventListener("focusin", (event) => (focused = event.target));
 document.addEventListener("htmx:after:swap", () => {
-  document.querySelector("[data-focus]:not([data-focused])")?.focus({ preventScroll: false });
+  const marked = document.querySelector("[data-focus]:not([data-focused])");
+  if (marked) marked.focus({ preventScroll: false });
+  else if (focused && !focused.isConnected && document.activeElement === document.body) {
+    document.getElementById("main")?.focus({ preventScroll: true });
+  }
 });
 
 // The network itself failed: say so and keep the page as it is.

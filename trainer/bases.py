@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainer.failures import TrainerFailure
-from trainer.gguf_check import check
+from trainer.gguf_check import BadGguf, check
 from trainer.rundir import sha256_of, sync_folder, written_whole
 
 EMBEDDED_NAME = "SmolLM2-135M-Instruct"
@@ -49,6 +49,9 @@ def describe(path: Path) -> BaseFile:
     The digest of a large file takes a while, so it is kept beside the file until size or time changes.
     """
     summary = check(path, whole=True)
+    if summary.general_type != "model":
+        kind = "an adapter" if summary.general_type == "adapter" else f"a {summary.general_type}"
+        raise BadGguf(f"{path.name} is {kind}, not a whole model. Choose the model it belongs to.")
     sha256 = digest(path)
     return BaseFile(
         path=path,

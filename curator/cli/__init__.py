@@ -9,7 +9,6 @@ from typing import NamedTuple
 import click
 
 from curator import __version__
-from curator.errors import CuratorError
 
 
 class Entry(NamedTuple):
@@ -50,8 +49,15 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except CuratorError as error:
-            click.echo(str(error), err=True)
+        except Exception as error:
+            if isinstance(error, click.ClickException | click.exceptions.Exit | click.Abort):
+                raise
+            from curator.cli._mishaps import explain  # here, because it loads the database library
+
+            sentence = explain(error)
+            if sentence is None:
+                raise
+            click.echo(sentence, err=True)
             sys.exit(2)
 
 

@@ -128,8 +128,8 @@ class WholeLoop:
 
     def _ask_both(self, engine: Engine, project: Project, version: ModelVersion, base: Base) -> None:
         with open_session(engine) as session:
-            tag, runtime = versions.answering(session, project, version, self.settings)
             asked = [pin.question for pin in pins.every(session, project)]
+        tag, runtime = versions.answering(base, version, self.settings)
         old_tag = publishing.ensure_base(runtime, base)
         for question in [*asked, *MORE_QUESTIONS]:
             old = _ask(runtime, old_tag, project, question, side=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, redirect, url_for
 from flask.typing import ResponseReturnValue
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from sqlalchemy import text
 
 from curator import web
@@ -15,7 +15,7 @@ bp = Blueprint("home", __name__)
 
 
 class ProjectForm(BaseModel):
-    name: str
+    name: str = Field(min_length=1, max_length=120)
 
 
 @bp.get("/")

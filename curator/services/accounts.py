@@ -232,8 +232,9 @@ def by_login(session: Session, login: str) -> User:
 
 
 def disable(session: Session, user: User, *, disabled: bool) -> None:
-    """Shut a person out at once, or let them in again."""
+    """Shut a person out at once, with every session and link they hold, or let them in again."""
     user.disabled = disabled
     session.add(user)
     if disabled:
         session.exec(delete(LoginSession).where(col(LoginSession.user_id) == user.id))
+        session.exec(delete(OneTimeLink).where(col(OneTimeLink.user_id) == user.id))

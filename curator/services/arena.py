@@ -251,7 +251,7 @@ def _pair(session: Session, project: Project, battle: Battle, turns: list[Battle
     preferences.add(session, battle, asked, chosen or "", rejected or "")
 
 
-def _held_out_ids(new: ModelVersion) -> SelectOfScalar[int]:
+def _held_out_ids(new: ModelVersion) -> SelectOfScalar[int] | SelectOfScalar[None]:
     return (
         select(SnapshotExample.record_id)
         .join(Run, col(Run.snapshot_id) == col(SnapshotExample.snapshot_id))

@@ -22,9 +22,9 @@ _pair = PreferencePair.__table__  # pyright: ignore[reportAttributeAccessIssue] 
 
 @dataclass(frozen=True)
 class Draft:
-    """An example before it is frozen: its content as plain JSON, its record and its group."""
+    """An example before it is frozen: its content as plain JSON, its record (None: a typed question) and its group."""
 
-    record_id: int
+    record_id: int | None
     group: str
     content: dict[str, Any]
 
@@ -101,8 +101,8 @@ def _passages(session: Session, page: Sequence[Row[Any]]) -> dict[int, list[tupl
 
 
 def settled_pairs(session: Session, project: Project) -> Iterator[Draft]:
-    """Yield the project's preference pairs by id; one without a record has no place in a snapshot and is left out."""
-    query = select(_pair).where(_pair.c.project_id == project.id, _pair.c.record_id.is_not(None)).order_by(_pair.c.id)
+    """Yield the project's preference pairs by id, those of typed questions as well; each keeps its battle's group."""
+    query = select(_pair).where(_pair.c.project_id == project.id).order_by(_pair.c.id)
     last = 0
     while page := fetch(session, query.where(_pair.c.id > last).limit(BATCH)):
         last = page[-1].id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import count
 
 from sqlmodel import Session, col, func, select
 
@@ -22,8 +23,8 @@ REASONS = (
 
 
 def create(session: Session, name: str, *, slug: str = "", creator: User | None = None) -> Project:
-    """Add a project; whoever makes it leads it."""
-    slug = slug or re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40] or "project"
+    """Add a project; whoever makes it leads it. Without a short name a free one is made from the name."""
+    slug = slug or _free_slug(session, name)
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,39}", slug):
         raise Invalid("A project's short name has small letters, digits and dashes only.")
     if session.exec(select(Project).where(Project.slug == slug)).first():
@@ -34,6 +35,13 @@ def create(session: Session, name: str, *, slug: str = "", creator: User | None 
     if creator and creator.id is not None and project.id is not None:
         session.add(Membership(user_id=creator.id, project_id=project.id, role="lead"))
     return project
+
+
+def _free_slug(session: Session, name: str) -> str:
+    """Answer a short name nobody has; names without Latin letters all begin as `project`."""
+    stem = re.sub(r"[^a-z0-9]+", "-", name.lower())[:36].strip("-") or "project"
+    taken = set(session.exec(select(Project.slug).where(col(Project.slug).startswith(stem, autoescape=True))))
+    return next(slug for number in count(1) if (slug := f"{stem}-{number}" if number > 1 else stem) not in taken)
 
 
 def by_slug(session: Session, slug: str) -> Project:

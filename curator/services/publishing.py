@@ -32,11 +32,12 @@ def publish(work: Work) -> None:
     """Load a version into the runtime under its immutable tag, ask it something, then call it published.
 
     A runtime that does not answer raises Unavailable, and the job is tried again later; the version stays built.
+    One that is published already, but that its runtime forgot, is loaded once more and keeps its state.
     """
     with open_session(work.engine) as session:
         version = session.get_one(ModelVersion, work.subject())
         base, run = bases.get(session, version.base_id), session.get_one(Run, version.run_id)
-    if version.state != "built":
+    if version.state == "retired":
         return
     runtime = versions.choose_runtime(work.settings)
     try:
@@ -53,10 +54,17 @@ def publish(work: Work) -> None:
     with work.saving() as session:
         session.exec(
             update(ModelVersion)
+            .where(col(ModelVersion.id) == version.id, col(ModelVersion.state) != "retired")
+            .values(runtime=runtime.name, published_at=utc_now(), message="")
+        )
+        session.exec(
+            update(ModelVersion)
             .where(col(ModelVersion.id) == version.id, col(ModelVersion.state) == "built")
-            .values(state="published", runtime=runtime.name, published_at=utc_now(), message="")
+            .values(state="published")
         )
         project = session.get_one(Project, version.project_id)
+        if project.service_version_id == version.id:
+            jobs.enqueue(session, "light", "alias", f"alias:{project.id}", {"id": project.id})
         journal.note(session, "published", f"v{version.number}", project=project, detail={"tag": version.tag})
 
 
@@ -84,9 +92,10 @@ def make_alias(work: Work) -> None:
     with open_session(work.engine) as session:
         project = session.get_one(Project, work.subject())
         base = bases.get(session, project.base_id)
-        tag, runtime = versions.serving(session, project, work.settings)
+        version = session.get(ModelVersion, project.service_version_id or 0)
+    tag, runtime = versions.answering(base, version, work.settings)
     try:
-        if project.service_version_id is None:
+        if version is None:
             ensure_base(runtime, base)
         runtime.copy(tag, versions.alias(project))
     except RuntimeUnavailable as failure:
@@ -113,13 +122,29 @@ def remove(work: Work) -> None:
 
 
 def repair(work: Work) -> None:
-    """Queue what a crash may have left half done, and sweep drafts."""
+    """Queue what a crash may have left half done, or a runtime has forgotten, and sweep drafts."""
+    with open_session(work.engine) as session:
+        usable = session.exec(select(ModelVersion).where(col(ModelVersion.state).in_(versions.USABLE))).all()
+    forgotten = [version for version in usable if _is_forgotten(version, work)]
     with work.saving() as session:
+        for version in forgotten:
+            jobs.enqueue(session, "light", "publish", f"publish:{version.id}", {"id": version.id})
         versions.repair(session, work.settings)
         live = set(session.exec(select(Run.id).where(Run.state == "running")))
     for draft in work.settings.folder("versions").glob(".run-*.part"):
         if int(draft.stem.removeprefix(".run-")) not in live:
             shutil.rmtree(draft, ignore_errors=True)
+
+
+def _is_forgotten(version: ModelVersion, work: Work) -> bool:
+    """Tell whether a runtime that answers knows nothing of a version any more: its store was emptied or swapped."""
+    try:
+        versions.runtime_named(version.runtime, work.settings).show(version.tag)
+    except ModelMissing:
+        return True
+    except RuntimeFailure:
+        return False
+    return False
 
 
 def request_repair(session: Session) -> None:

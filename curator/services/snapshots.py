@@ -36,7 +36,7 @@ _record = Record.__table__  # pyright: ignore[reportAttributeAccessIssue] # SQLM
 
 class _Place(NamedTuple):
     content: str
-    record_id: int
+    record_id: int | None
     group: str
     split: Split
 
@@ -160,19 +160,20 @@ def remarks(snapshot: Snapshot) -> list[str]:
 
 def examples(session: Session, snapshot: Snapshot, split: Split | None = None) -> Iterator[Example]:
     """Yield the examples of an sft snapshot in order, read 1,000 at a time; ids are the records' ids."""
-    for record_id, group, body in _rows(session, snapshot, split):
-        yield Example.model_validate({"id": str(record_id), "group": group, **json.loads(body)})
+    for id_, group, body in _rows(session, snapshot, split):
+        yield Example.model_validate({"id": id_, "group": group, **json.loads(body)})
 
 
 def pairs(session: Session, snapshot: Snapshot, split: Split | None = None) -> Iterator[PreferenceExample]:
     """Yield the pairs of a preference snapshot in order, read 1,000 at a time."""
-    for record_id, group, body in _rows(session, snapshot, split):
-        yield PreferenceExample.model_validate({"id": str(record_id), "group": group, **json.loads(body)})
+    for id_, group, body in _rows(session, snapshot, split):
+        yield PreferenceExample.model_validate({"id": id_, "group": group, **json.loads(body)})
 
 
-def _rows(session: Session, snapshot: Snapshot, split: Split | None) -> Iterator[tuple[int, str, str]]:
+def _rows(session: Session, snapshot: Snapshot, split: Split | None) -> Iterator[tuple[str, str, str]]:
+    """Yield (id, group, body); the id is the record's, or for a typed question the start of its content's hash."""
     query = (
-        select(_place.c.position, _place.c.record_id, _place.c.group, _content.c.body)
+        select(_place.c.position, _place.c.record_id, _place.c.group, _content.c.sha256, _content.c.body)
         .join(_content, _content.c.sha256 == _place.c.content_sha256)
         .where(_place.c.snapshot_id == snapshot.id)
         .order_by(_place.c.position)
@@ -182,8 +183,8 @@ def _rows(session: Session, snapshot: Snapshot, split: Split | None) -> Iterator
         query = query.where(_place.c.split == split)
     last = -1
     while page := fetch(session, query.where(_place.c.position > last)):
-        for _position, record_id, group, body in page:
-            yield record_id, group, body
+        for _position, record_id, group, content, body in page:
+            yield content[:16] if record_id is None else str(record_id), group, body
         last = page[-1][0]
 
 
@@ -205,11 +206,12 @@ def diff(session: Session, old: Snapshot, new: Snapshot) -> Diff:
     return Diff(len(after) - len(both), len(before) - len(both), len(both) - same, same)
 
 
-def _contents(session: Session, snapshot: Snapshot) -> dict[int, set[str]]:
-    query = select(_place.c.record_id, _place.c.content_sha256).where(_place.c.snapshot_id == snapshot.id)
-    found: dict[int, set[str]] = {}
-    for record_id, content in fetch(session, query):
-        found.setdefault(record_id, set()).add(content)
+def _contents(session: Session, snapshot: Snapshot) -> dict[int | str, set[str]]:
+    """Answer the content hashes by record, or by group where a typed question has none."""
+    query = select(_place.c.record_id, _place.c.group, _place.c.content_sha256)
+    found: dict[int | str, set[str]] = {}
+    for record_id, group, content in fetch(session, query.where(_place.c.snapshot_id == snapshot.id)):
+        found.setdefault(group if record_id is None else record_id, set()).add(content)
     return found
 
 

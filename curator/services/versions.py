@@ -7,7 +7,7 @@ from pathlib import Path
 from sqlmodel import Session, col, or_, select, update
 
 from curator.errors import Conflict, Invalid, NotFound
-from curator.services import bases, jobs, journal
+from curator.services import jobs, journal
 from curator.settings import Settings
 from db.models import Base, ModelVersion, Project, Promotion, User
 from trainer.runtimes.base import Runtime, RuntimeFailure
@@ -45,20 +45,14 @@ def alias(project: Project) -> str:
     return f"{project.slug}:current"
 
 
-def serving(session: Session, project: Project, settings: Settings) -> tuple[str, Runtime]:
-    """Answer tag and runtime of what the project's users get: the version in service, or the base.
+def answering(base: Base, version: ModelVersion | None, settings: Settings) -> tuple[str, Runtime]:
+    """Answer tag and runtime of a version, or of the base for None.
 
-    The base must have been published once: publishing.ensure_base.
+    For None it asks which runtime answers, so no transaction may be open. The base must have been published once:
+    publishing.ensure_base.
     """
-    return answering(session, project, session.get(ModelVersion, project.service_version_id or 0), settings)
-
-
-def answering(
-    session: Session, project: Project, version: ModelVersion | None, settings: Settings
-) -> tuple[str, Runtime]:
-    """Answer tag and runtime of a version, or of the base for None."""
     if version is None:
-        return base_tag(bases.get(session, project.base_id)), choose_runtime(settings)
+        return base_tag(base), choose_runtime(settings)
     if version.state not in USABLE:
         raise Conflict("Version %(number)d is not published.", number=version.number)
     return version.tag, runtime_named(version.runtime, settings)
@@ -121,8 +115,8 @@ def roll_back(session: Session, project: Project, user: User | None, reason: str
 
 
 def request_publish(session: Session, version: ModelVersion, user: User | None) -> None:
-    """Queue a version's publishing: one that failed the gate but is wanted for comparing, or one that got stuck."""
-    if version.state != "built":
+    """Queue a version's publishing: one that failed the gate but is wanted, got stuck, or whose runtime forgot it."""
+    if version.state == "retired":
         raise Conflict("Version %(number)d is %(state)s already.", number=version.number, state=version.state)
     jobs.enqueue(session, "light", "publish", f"publish:{version.id}", {"id": version.id})
     project = session.get_one(Project, version.project_id)

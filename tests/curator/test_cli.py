@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 from sqlalchemy import Engine
+from sqlalchemy.exc import DatabaseError, NoSuchModuleError, OperationalError
 
-from curator.cli import COMMANDS, main
+from curator.cli import COMMANDS, LazyGroup, main
 from curator.launchers.local import ROOT
 from curator.services import accounts, backup
 from curator.settings import Settings
 from db.session import open_session
+from tests.trainer.runtimes.conftest import write_adapter
 from tests.trainer.tiny import write_tiny_llama_gguf
 
 
@@ -120,3 +124,77 @@ def test_a_loop_that_taught_nothing_ends_with_code_1(tmp_path: Path):
     said = run("loop", "--home", tmp_path / "home", "--base", base, code=1)
 
     assert re.search(r"FAILED +stops", said)
+
+
+def failing(error: Exception) -> str:
+    """What a command says that meets this mishap."""
+
+    @click.command()
+    def meets() -> None:
+        raise error
+
+    group = LazyGroup(name="curator")
+    group.get_command = lambda _context, _name: meets
+    result = CliRunner().invoke(group, ["meets"])
+    assert result.exit_code == 2, repr(result.exception)
+    return result.output
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "x"), "The disk is full."),
+        (PermissionError(errno.EACCES, "Permission denied", "/root/x"), "/root/x: Permission denied."),
+        (OperationalError("", {}, Exception("database or disk is full")), "The disk is full."),
+        (DatabaseError("", {}, Exception("file is not a database")), "The database file is damaged"),
+        (OperationalError("", {}, Exception("database is locked")), "The database is busy"),
+        (OperationalError("", {}, Exception("connection refused")), "The database server does not answer."),
+        (NoSuchModuleError("foo"), "CURATOR_DATABASE_URL is no address of a database"),
+        (ModuleNotFoundError("No module named 'psycopg'", name="psycopg"), "PostgreSQL needs its driver"),
+    ],
+)
+def test_a_mishap_outside_is_a_sentence_and_never_a_traceback(error: Exception, said: str):
+    assert failing(error).startswith(said)
+
+
+def test_a_mistake_of_ours_keeps_its_traceback():
+    with pytest.raises(AssertionError, match="KeyError"):
+        failing(KeyError("ours"))
+
+
+def test_a_setting_that_cannot_be_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("CURATOR_PORT", "abc")
+    assert "The setting CURATOR_PORT cannot be 'abc'" in run("doctor", "--home", tmp_path, code=2)
+
+
+def test_a_damaged_database_is_named_with_the_way_out(tmp_path: Path):
+    (tmp_path / "curator.db").write_bytes(b"no database " * 500)
+    said = run("backup", "--home", tmp_path, code=2)
+    assert "damaged" in said
+    assert "backups/" in said
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"GGUF\x03\x00\x00\x00", b"GGUF" + b"\xff" * 60])
+def test_a_base_that_is_no_model_is_refused_in_a_sentence(tmp_path: Path, content: bytes):
+    base = tmp_path / "base.gguf"
+    base.write_bytes(content)
+    said = run("init", "--home", tmp_path / "home", "--base", base, code=2)
+    assert said.startswith("base.gguf")
+    assert len(said.splitlines()) == 1
+
+
+def test_a_cut_off_base_is_refused(tmp_path: Path):
+    whole = write_tiny_llama_gguf(tmp_path / "whole.gguf").read_bytes()
+    (tmp_path / "cut.gguf").write_bytes(whole[: len(whole) // 2])
+    assert "cut short" in run("init", "--home", tmp_path / "home", "--base", tmp_path / "cut.gguf", code=2)
+
+
+def test_an_adapter_is_no_base(tmp_path: Path):
+    adapter = write_adapter(write_tiny_llama_gguf(tmp_path / "tiny.gguf"), tmp_path / "adapter.gguf")
+    assert "is an adapter" in run("init", "--home", tmp_path / "home", "--base", adapter, code=2)
+
+
+def test_a_new_home_is_its_owners_alone(tmp_path: Path):
+    base = write_tiny_llama_gguf(tmp_path / "tiny.gguf")
+    run("init", "--home", tmp_path / "a" / "home", "--base", base)
+    assert (tmp_path / "a" / "home").stat().st_mode & 0o077 == 0

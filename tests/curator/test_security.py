@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, select
 
 from curator.errors import CuratorError
@@ -256,3 +257,37 @@ def test_a_name_from_outside_is_never_run(app: Flask, session: Session, make_use
     page = sign_in(person).get("/people/").text
     assert "<script>alert(1)</script>" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_session_in_use_does_not_idle_out(
+    session: Session, make_user: MakeUser, sign_in: SignIn, method: str
+) -> None:
+    """A reviewer at the desk may send POSTs only, all day long."""
+    client = sign_in(make_user(role="lead"))
+    held = session.exec(select(LoginSession)).one()
+    held.seen_at = before = utc_now() - accounts.IDLE + timedelta(minutes=1)
+    session.add(held)
+    session.commit()
+
+    form = {"name": "Ferry line"} if method == "POST" else None
+    assert client.open("/p/ferry/settings", method=method, data=form).status_code in (200, 303)
+
+    session.refresh(held)
+    assert held.seen_at > before + timedelta(hours=1)
+
+
+def test_a_full_database_still_shows_pages(
+    session: Session, make_user: MakeUser, sign_in: SignIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = sign_in(make_user())
+    held = session.exec(select(LoginSession)).one()
+    held.seen_at = utc_now() - timedelta(hours=1)
+    session.add(held)
+    session.commit()
+
+    def full(*_: object) -> None:
+        raise OperationalError("", {}, Exception("database or disk is full"))
+
+    monkeypatch.setattr(accounts, "touch", full)
+    assert client.get("/p/ferry/").status_code == 200

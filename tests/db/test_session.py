@@ -109,3 +109,16 @@ def test_migrating_twice_changes_nothing(tmp_path: Path) -> None:
     with open_session(engine) as session:
         assert session.exec(select(Project)).one().slug == "a"
     engine.dispose()
+
+
+def test_every_thread_of_the_web_gets_its_two_connections(engine: Engine) -> None:
+    """A reading request may open a writing session of its own beside; a pool that ends early would lock them all up."""
+    held = [engine.connect() for _ in range(64)]
+    for connection in held:
+        connection.close()
+
+
+def test_an_error_does_not_repeat_what_people_wrote(engine: Engine) -> None:
+    with engine.connect() as connection, pytest.raises(OperationalError) as caught:
+        connection.execute(text("INSERT INTO nowhere VALUES (:said)"), {"said": "a customer's question"})
+    assert "a customer's question" not in str(caught.value)

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask
+from playwright.sync_api import Browser
 from sqlalchemy import Engine
 from sqlmodel import Session, select
-from werkzeug.serving import make_server
 
 from curator.security import COOKIE
 from curator.services import accounts
@@ -23,10 +22,7 @@ from tests.curator.taught import School, school
 from trainer.runtimes.base import RuntimeUnavailable
 
 pytestmark = pytest.mark.browser
-sync_api = pytest.importorskip("playwright.sync_api")
 
-FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync", "--no-first-run")  # fmt: skip
 EVIL = "Dogs <img src=x onerror=document.title='owned'> travel free."
 
 
@@ -57,31 +53,18 @@ def brake(place: School) -> Brake:
 
 
 @pytest.fixture
-def address(app: Flask) -> Iterator[str]:
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@pytest.fixture
-def page(address: str, place: School, session: Session) -> Iterator[Any]:
+def page(browser: Browser, address: str, place: School, session: Session) -> Iterator[Any]:
     user = place.person()
     token = accounts.sign_in(session, user)
     session.commit()
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=list(FLAGS))
-        context = browser.new_context(base_url=address, locale="en")
-        context.add_cookies([{"name": COOKIE, "value": token, "url": address}])
-        page = context.new_page()
-        page.complaints = []
-        page.on("console", lambda message: message.type == "error" and page.complaints.append(message.text))
-        page.on("pageerror", lambda error: page.complaints.append(str(error)))
-        yield page
-        browser.close()
+    context = browser.new_context(base_url=address, locale="en")
+    context.add_cookies([{"name": COOKIE, "value": token, "url": address}])
+    page = context.new_page()
+    page.complaints = []
+    page.on("console", lambda message: message.type == "error" and page.complaints.append(message.text))
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    yield page
+    context.close()
 
 
 @pytest.fixture

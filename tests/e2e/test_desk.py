@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import statistics
-import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from flask import Flask
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from sqlmodel import Session, select
-from werkzeug.serving import make_server
 
 from curator.security import COOKIE
 from curator.services import accounts
@@ -18,12 +15,6 @@ from db.models import Project, Record, Retraction, Review, User
 from tests.factories import make_record, reload
 
 pytestmark = pytest.mark.browser
-
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync", "--no-first-run",
-]  # fmt: skip
 
 # Notes when a key goes down and when the card that follows it has been painted.
 STOPWATCH = """
@@ -37,25 +28,6 @@ STOPWATCH = """
     requestAnimationFrame(() => setTimeout(() => window.waits.push(performance.now() - from)));
   });
 """
-
-
-@pytest.fixture
-def address(app: Flask) -> Iterator[str]:
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -321,7 +321,7 @@ def upgrade() -> None:
     sa.Column('snapshot_id', sa.Integer(), nullable=False),
     sa.Column('position', sa.Integer(), nullable=False),
     sa.Column('content_sha256', sa.String(), nullable=False),
-    sa.Column('record_id', sa.Integer(), nullable=False),
+    sa.Column('record_id', sa.Integer(), nullable=True),
     sa.Column('group', sa.String(), nullable=False),
     sa.Column('split', sa.String(), nullable=False),
     sa.ForeignKeyConstraint(['content_sha256'], ['example_content.sha256'], ),
@@ -408,7 +408,6 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['record_id'], ['record.id'], ),
     sa.ForeignKeyConstraint(['review_id'], ['review.id'], ),
     sa.PrimaryKeyConstraint('id'),
-    sa.UniqueConstraint('battle_id'),
     sa.UniqueConstraint('review_id')
     )
     with op.batch_alter_table('preference_pair', schema=None) as batch_op:

@@ -14,7 +14,7 @@ from sqlmodel import col, select
 from curator.settings import Settings
 from db.models import Job, Run, Snapshot, User
 from db.session import open_session
-from tests.curator.taught import School, school
+from tests.curator.taught import CARD, School, school
 from trainer.rundir import RunDir, now, write_model
 from trainer.spec import Answered, Evaluation, Event, PinResult
 
@@ -209,6 +209,19 @@ def test_the_card_says_what_came_of_it(place: School, lead: FlaskClient):
     assert "Are &lt;b&gt;dogs&lt;/b&gt; free?" in page
     assert "was right before" in page
     assert "Compare with the untaught base" in page
+
+
+def test_the_card_does_not_count_corrections_that_nobody_pinned(place: School, lead: FlaskClient):
+    pins = {"name": "pins", "passed": True, "detail": "No past correction is pinned yet."}
+    version = place.version(1)
+    with open_session(place.engine, write=True) as session:
+        run = session.get_one(Run, version.run_id)
+        run.card = {**CARD, "pins": 0, "old_pins": 0, "new_pins": 0, "checks": [pins]}
+
+    page = lead.get(f"/p/ferry/runs/{version.run_id}").text
+
+    assert "there are none yet that could be lost" in page
+    assert "0 of 0" not in page
 
 
 def test_a_failure_says_what_is_safe_and_what_to_do(place: School, lead: FlaskClient):

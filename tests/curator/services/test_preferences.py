@@ -48,12 +48,12 @@ def test_equal_or_empty_answers_make_no_pair(session, engine, settings, tmp_path
     assert session.exec(select(PreferencePair)).all() == []
 
 
-def test_of_two_pairs_the_first_names_the_battle_and_both_are_kept(session, engine, settings, tmp_path):
+def test_two_pairs_of_one_battle_both_name_it(session, engine, settings, tmp_path):
     battle = begun(session, engine, settings, tmp_path)
 
     preferences.add(session, battle, PROMPT, "Yes, on a lead.", "No.")
     preferences.add(session, battle, PROMPT, "Yes, on a lead.", "Maybe.")
 
     pairs = session.exec(select(PreferencePair).order_by(PreferencePair.id)).all()
-    assert [pair.battle_id for pair in pairs] == [battle.id, None]
+    assert [pair.battle_id for pair in pairs] == [battle.id, battle.id]
     assert {pair.group for pair in pairs} == {"asked-once"}

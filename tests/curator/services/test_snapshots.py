@@ -12,7 +12,8 @@ from sqlalchemy import Engine
 from sqlmodel import Session, col, select
 
 from curator.errors import Conflict, Invalid, NotFound
-from curator.services import snapshots
+from curator.importers import RecordDraft
+from curator.services import intake, snapshots
 from curator.services.examples import with_passages
 from db.models import PreferencePair, Project, Record, Review, SnapshotExample, User, utc_now
 from db.session import open_session
@@ -284,3 +285,28 @@ def test_another_projects_snapshot_is_not_found(
         )
         with pytest.raises(NotFound):
             snapshots.get(reading, other, "v1")
+
+
+def test_pairs_of_typed_questions_are_frozen_too_under_the_group_of_their_question(
+    session: Session, project: Project, user: User
+) -> None:
+    for question in ("Are dogs free?", "And cats?"):
+        draft = RecordDraft(line=0, question=question, answer="")
+        session.add(
+            PreferencePair(
+                project_id=project.id or 0, group=intake.group(draft), prompt=[{"role": "user", "content": question}],
+                chosen="better", rejected="worse",
+            )
+        )  # fmt: skip
+    session.commit()
+
+    first = snapshots.freeze(session, project, "p1", kind="preference")
+    pairs = list(snapshots.pairs(session, first))
+    session.add(PreferencePair(project_id=project.id or 0, group="third", prompt=[], chosen="better", rejected="worse"))
+    second = snapshots.freeze(session, project, "p2", kind="preference")
+
+    assert {pair.prompt[0].content for pair in pairs} == {"Are dogs free?", "And cats?"}
+    assert len({pair.id for pair in pairs}) == 2
+    assert "None" not in {pair.id for pair in pairs}
+    assert session.exec(select(SnapshotExample.record_id).distinct()).all() == [None]
+    assert snapshots.diff(session, first, second) == snapshots.Diff(added=1, removed=0, changed=0, same=2)

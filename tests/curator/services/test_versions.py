@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 from sqlmodel import Session
 
 from curator.errors import Conflict, Invalid
-from curator.services import versions
+from curator.services import bases, versions
 from curator.settings import Settings
 from db.models import ModelVersion, Project, Run
 from db.session import open_session
@@ -54,6 +54,15 @@ def pointer(room: Classroom) -> int | None:
         return project(room, session).service_version_id
 
 
+def served_tag(room: Classroom) -> str:
+    """The name that the project's users are answered by."""
+    with open_session(room.engine) as session:
+        where = project(room, session)
+        base = bases.get(session, where.base_id)
+        version = session.get(ModelVersion, where.service_version_id or 0)
+    return versions.answering(base, version, room.settings)[0]
+
+
 def states(room: Classroom) -> list[str]:
     with open_session(room.engine) as session:
         return [version.state for version in versions.every(session, project(room, session))]
@@ -68,8 +77,7 @@ def test_a_version_that_passed_is_published_and_spoken_to(room: Classroom, runti
     assert publication.adapter == Path(version.folder) / "adapter.gguf"
     assert publication.stop == ("<|im_end|>",)
     assert [call.tag for call in runtime.calls if call.method == "chat"] == [version.tag]
-    with open_session(room.engine) as session:
-        assert versions.serving(session, project(room, session), room.settings)[0] in runtime.served
+    assert served_tag(room) in runtime.served
 
 
 def test_while_the_runtime_is_away_the_version_stays_built_and_is_tried_later(room: Classroom, runtime: FakeRuntime):
@@ -124,7 +132,7 @@ def test_promote_moves_the_pointer_the_states_and_the_alias(room: Classroom, run
         [promotion] = versions.promotions(session, project(room, session))
         assert (promotion.version_id, promotion.previous_id) == (version.id, None)
         assert promotion.reason == "Better on the timetable."
-        assert versions.serving(session, project(room, session), room.settings)[0] == version.tag
+    assert served_tag(room) == version.tag
 
 
 def roll_back(room: Classroom) -> None:

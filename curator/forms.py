@@ -1,0 +1,53 @@
+"""Say in plain words what is wrong with a field of a form; pydantic's own words are a programmer's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask_babel import gettext as _
+from flask_babel import ngettext
+from pydantic import ValidationError
+
+from curator.words import FORM_FIELDS
+
+NOT_A_NUMBER = ("int_parsing", "int_type", "int_from_float", "float_parsing", "float_type", "finite_number")
+NOT_OFFERED = ("literal_error", "string_pattern_mismatch", "bool_parsing", "bool_type", "enum")
+
+
+def first_problem(error: ValidationError) -> tuple[str, str]:
+    """Answer the field of the first problem, as people call it, and the problem, in the page's language."""
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else ""
+    return FORM_FIELDS.get(name, name.replace("_", " ")), _problem(first["type"], first.get("ctx") or {}, first["msg"])
+
+
+def _problem(kind: str, limits: dict[str, Any], else_: str) -> str:  # limits: pydantic's own, by kind
+    if kind == "missing" or (kind == "string_too_short" and limits["min_length"] == 1):
+        return _("it is missing")
+    if kind == "string_too_long":
+        count = limits["max_length"]
+        return ngettext("it is longer than %(num)d character", "it is longer than %(num)d characters", count)
+    if kind == "string_too_short":
+        count = limits["min_length"]
+        return ngettext("it is shorter than %(num)d character", "it is shorter than %(num)d characters", count)
+    if kind in NOT_A_NUMBER:
+        return _("it is not a number")
+    if kind in NOT_OFFERED:
+        return _("it is not one of the choices")
+    if kind in ("greater_than", "greater_than_equal"):
+        limit = f"{limits.get('gt', limits.get('ge')):g}"
+        return (
+            _("it must be more than %(limit)s", limit=limit)
+            if kind == "greater_than"
+            else _("it must be at least %(limit)s", limit=limit)
+        )
+    if kind in ("less_than", "less_than_equal"):
+        limit = f"{limits.get('lt', limits.get('le')):g}"
+        return (
+            _("it must be less than %(limit)s", limit=limit)
+            if kind == "less_than"
+            else _("it must be at most %(limit)s", limit=limit)
+        )
+    if kind.startswith("datetime_"):
+        return _("it is not a date and time")
+    return else_
