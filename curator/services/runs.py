@@ -76,14 +76,6 @@ def start(session: Session, project: Project, snapshot: Snapshot, user: User | N
         raise _under_way()
     if snapshot.project_id != project.id or snapshot.kind != "sft":
         raise NotFound("This project has no such dataset of approved answers.")
-    if not snapshot.train or not snapshot.val:
-        raise Invalid(
-            "Dataset %(name)s is too small: %(train)d examples to teach with and %(val)d to steer by. "
-            "Approve more answers, then freeze them again.",
-            name=snapshot.name,
-            train=snapshot.train,
-            val=snapshot.val,
-        )
     base = bases.get(session, project.base_id)
     spec = _recipe(project, base, overrides)
     run = Run(

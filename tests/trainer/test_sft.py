@@ -243,3 +243,13 @@ def wait_for(run: RunDir, kind: str, child: subprocess.Popen[bytes], seconds: fl
         assert child.poll() is None, "the child ended too early"
         assert time.monotonic() < end, "the child is too slow"
         time.sleep(0.02)
+
+
+def test_a_small_set_with_nothing_to_steer_by_is_taught_to_its_end(tmp_path: Path) -> None:
+    """A split by hash may leave a small dataset without a val side; that is said, and no reason to refuse."""
+    run = make_run(tmp_path, val=0)
+
+    train(run, load_base(run.base_gguf()), encode(run))
+
+    assert run.adapter.is_dir()
+    assert not [event for event in run.events() if event.kind == "eval"]
