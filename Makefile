@@ -38,7 +38,6 @@ browser:
 
 check: lint types test browser
 	$(BIN)/pytest -m 'slow or browser'
-	$(MAKE) loop
 
 bench: setup
 	@for file in bench/*.py; do $(BIN)/python $$file || exit 1; done
