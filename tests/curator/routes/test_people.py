@@ -92,7 +92,7 @@ def test_a_link_of_somebody_shut_out_lets_nobody_in(
     boss.post(f"/people/{person.id}/disabled", data={"disabled": "true"})
 
     client = app.test_client()
-    client.post(path)
+    assert client.post(path).status_code == 404
     assert client.get("/account").status_code == 303
 
     boss.post(f"/people/{person.id}/disabled", data={"disabled": "false"})
