@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a system says when nothing more can be written
+
 
 class CuratorError(Exception):
     """Something a person can act on; `status` is the HTTP answer.

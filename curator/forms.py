@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask_babel import gettext as _
-from flask_babel import ngettext
+from flask_babel import gettext, ngettext
 from pydantic import ValidationError
 
-from curator.words import FORM_FIELDS
+from curator.words import FORM_FIELDS, N_
 
 NOT_A_NUMBER = ("int_parsing", "int_type", "int_from_float", "float_parsing", "float_type", "finite_number")
 NOT_OFFERED = ("literal_error", "string_pattern_mismatch", "bool_parsing", "bool_type", "enum")
+LIMITS = {
+    "greater_than": ("gt", N_("it must be more than %(limit)s")),
+    "greater_than_equal": ("ge", N_("it must be at least %(limit)s")),
+    "less_than": ("lt", N_("it must be less than %(limit)s")),
+    "less_than_equal": ("le", N_("it must be at most %(limit)s")),
+}
 
 
 def first_problem(error: ValidationError) -> tuple[str, str]:
@@ -23,31 +28,20 @@ def first_problem(error: ValidationError) -> tuple[str, str]:
 
 def _problem(kind: str, limits: dict[str, Any], else_: str) -> str:  # limits: pydantic's own, by kind
     if kind == "missing" or (kind == "string_too_short" and limits["min_length"] == 1):
-        return _("it is missing")
+        return gettext("it is missing")
     if kind == "string_too_long":
         count = limits["max_length"]
         return ngettext("it is longer than %(num)d character", "it is longer than %(num)d characters", count)
     if kind == "string_too_short":
         count = limits["min_length"]
         return ngettext("it is shorter than %(num)d character", "it is shorter than %(num)d characters", count)
+    if kind in LIMITS:
+        name, sentence = LIMITS[kind]
+        return gettext(sentence, limit=f"{limits[name]:g}")
     if kind in NOT_A_NUMBER:
-        return _("it is not a number")
+        return gettext("it is not a number")
     if kind in NOT_OFFERED:
-        return _("it is not one of the choices")
-    if kind in ("greater_than", "greater_than_equal"):
-        limit = f"{limits.get('gt', limits.get('ge')):g}"
-        return (
-            _("it must be more than %(limit)s", limit=limit)
-            if kind == "greater_than"
-            else _("it must be at least %(limit)s", limit=limit)
-        )
-    if kind in ("less_than", "less_than_equal"):
-        limit = f"{limits.get('lt', limits.get('le')):g}"
-        return (
-            _("it must be less than %(limit)s", limit=limit)
-            if kind == "less_than"
-            else _("it must be at most %(limit)s", limit=limit)
-        )
+        return gettext("it is not one of the choices")
     if kind.startswith("datetime_"):
-        return _("it is not a date and time")
+        return gettext("it is not a date and time")
     return else_

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from typing import Any, TypeVar, cast
 
 from flask import Flask, Response, current_app, flash, g, make_response, redirect, render_template, request, url_for
@@ -16,13 +15,12 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
 from curator import forms
-from curator.errors import CuratorError, Invalid
+from curator.errors import DISK_FULL, CuratorError, Invalid
 from curator.settings import Settings
 from curator.words import WORDS
 from db.session import new_session
 
 READS = ("GET", "HEAD", "OPTIONS")
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 F = TypeVar("F", bound=BaseModel)
 
 
@@ -168,7 +166,7 @@ def _disk_full() -> AnyResponse:
 
 def _system_error(error: OSError) -> AnyResponse:
     """Answer a file that could not be written, such as an upload."""
-    if error.errno not in FULL:
+    if error.errno not in DISK_FULL:
         return _crash(error)
     current_app.logger.error("the disk is full", exc_info=error)
     return _disk_full()

@@ -1,4 +1,4 @@
-"""Take README's screenshots: `python tools/screenshots.py LINK`.
+"""Take README's screenshots: `python -m tools.screenshots LINK`.
 
 Start `make demo`, teach once and vote in two comparisons before. LINK is a one-time sign-in link:
 `curator user link demo --home .demo`. Needs Chromium.
@@ -12,11 +12,12 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, sync_playwright
 
+from tests.e2e.chromium import CHROMIUM, FLAGS
+
 OUT = Path(__file__).parent.parent / "docs" / "screenshots"
 PROJECT = "/p/brindle-sound"
 PAGES = {"desk": "/review", "teach": "/runs/1", "compare": "/battles/2", "models": "/models"}
 LOOKS = {"": ("light", "en"), "-zh-dark": ("dark", "zh_Hans")}
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"]
 
 
 def main(link: str) -> None:
@@ -25,7 +26,7 @@ def main(link: str) -> None:
     base = f"{address.scheme}://{address.netloc}"
     OUT.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
-        browser: Browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
+        browser: Browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         context = browser.new_context(viewport={"width": 1280, "height": 800})
         page = context.new_page()
         page.goto(link)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-
 from pydantic import ValidationError
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 
-from curator.errors import CuratorError
+from curator.errors import DISK_FULL, CuratorError
 from curator.settings import Settings
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 NO_ROOM = "The disk is full. Nothing saved before is lost; make room and try again."
 DATABASE = {
     "full": NO_ROOM,
@@ -47,7 +44,7 @@ def explain(error: Exception) -> str | None:
 
 
 def _of_system(error: OSError) -> str | None:
-    if error.errno in FULL:
+    if error.errno in DISK_FULL:
         return NO_ROOM
     if error.filename is None:
         return None

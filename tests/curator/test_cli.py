@@ -123,6 +123,7 @@ def test_a_loop_that_taught_nothing_ends_with_code_1(tmp_path: Path):
 
     said = run("loop", "--home", tmp_path / "home", "--base", base, code=1)
 
+    assert re.search(r"FAILED +stops", said)
     assert re.search(r"Pinned questions right: [0-7] of 12", said)
 
 
@@ -144,7 +145,7 @@ def failing(error: Exception) -> str:
     ("error", "said"),
     [
         (OSError(errno.ENOSPC, "No space left on device", "x"), "The disk is full."),
-        (PermissionError(errno.EACCES, "Permission denied", "/root/x"), "/root/x: Permission denied."),
+        (PermissionError(errno.EACCES, "Permission denied", "/srv/x"), "/srv/x: Permission denied."),
         (OperationalError("", {}, Exception("database or disk is full")), "The disk is full."),
         (DatabaseError("", {}, Exception("file is not a database")), "The database file is damaged"),
         (OperationalError("", {}, Exception("database is locked")), "The database is busy"),
