@@ -38,6 +38,13 @@ def test_a_project_with_enough_approved_answers_is_ready(room: Classroom):
     assert found.minutes > 1
 
 
+def test_what_is_called_ready_can_be_started_even_with_nothing_to_steer_by(room: Classroom):
+    room.snapshot.val = 0  # a split by hash may leave a small dataset so
+
+    assert readiness(room).ready
+    assert room.start().state == "queued"
+
+
 def test_without_approved_answers_it_says_how_many_are_missing(room: Classroom):
     with open_session(room.engine, write=True) as session:
         for record in session.exec(select(Record)):
