@@ -49,12 +49,17 @@ def is_htmx() -> bool:
 def parse_form(kind: type[F]) -> F:
     """Read the request's form into a pydantic model, or raise Invalid naming the field.
 
-    Lists are read from repeated fields; an empty text for a field that may be absent means absent.
+    Lists are read from repeated fields, dicts from fields called `name.key`; an empty text for a field that may be
+    absent means absent.
     """
     form = request.form
     values: dict[str, Any] = {}  # raw form values, validated below
     for name, field in kind.model_fields.items():
-        if "list" in str(field.annotation):
+        if "dict" in str(field.annotation):
+            values[name] = {
+                key[len(name) + 1 :]: form[key].replace("\r\n", "\n") for key in form if key.startswith(f"{name}.")
+            }
+        elif "list" in str(field.annotation):
             values[name] = form.getlist(name)
         elif name in form and not (form[name] == "" and not field.is_required()):
             values[name] = form[name].replace("\r\n", "\n").replace("\0", "")

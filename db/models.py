@@ -11,9 +11,9 @@ import re
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from sqlalchemy import JSON, DateTime, Index, Text, TypeDecorator, UniqueConstraint, text
+from sqlalchemy import JSON, BigInteger, DateTime, Index, Text, TypeDecorator, UniqueConstraint, text
 from sqlalchemy.orm import declared_attr
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field, SQLModel, col
 
 Role = Literal["viewer", "reviewer", "lead", "admin"]
 PromptStyle = Literal["question", "passages"]
@@ -22,6 +22,7 @@ RecordState = Literal["new", "accepted", "rejected", "unsure"]
 SnapshotKind = Literal["sft", "preference"]
 RunState = Literal["queued", "running", "finished", "failed", "cancelled"]
 VersionState = Literal["built", "published", "in service", "retired"]
+PassageVerdict = Literal["useful", "not useful", "wrong source"]
 Winner = Literal["left", "right", "tie", "both bad"]
 Queue = Literal["train", "light"]
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -84,6 +85,8 @@ class User(Table, table=True):
     password_hash: str = ""
     is_admin: bool = False
     disabled: bool = False
+    keys: Json = json_column(dict)  # {action: key} where a person chose another key; see curator/services/keys.py
+    single_keys: bool = True  # whether single keys decide at all (WCAG 2.1.4)
     created_at: datetime = moment()
 
 
@@ -148,6 +151,7 @@ class Project(Table, table=True):
     recipe: Json = json_column(dict)  # TrainSpec fields that differ from the defaults
     seed: int = 17
     service_version_id: int | None = None  # the version users get; None = the base. A foreign key would be a cycle
+    prepared_up_to: int = 0  # the last record that was indexed, grouped and looked through; see services/prepare.py
     created_at: datetime = moment()
 
 
@@ -157,6 +161,31 @@ class Membership(Table, table=True):
     user_id: int = Field(foreign_key="user.id", primary_key=True)
     project_id: int = Field(foreign_key="project.id", primary_key=True)
     role: str = "reviewer"
+
+
+class Guideline(Table, table=True):
+    """One version of a project's guidelines, never edited; the newest is `Project.guidelines` as well."""
+
+    __table_args__ = (UniqueConstraint("project_id", "number"),)
+    id: int | None = Field(default=None, primary_key=True)
+    project_id: int = Field(foreign_key="project.id")
+    number: int
+    text: str = long_text()
+    user_id: int | None = Field(default=None, foreign_key="user.id")
+    created_at: datetime = moment()
+
+
+class SavedView(Table, table=True):
+    """A choice of records under a name: filters and order as in the address. `shared` ones are everybody's."""
+
+    __table_args__ = (UniqueConstraint("project_id", "user_id", "name"),)
+    id: int | None = Field(default=None, primary_key=True)
+    project_id: int = Field(foreign_key="project.id")
+    user_id: int = Field(foreign_key="user.id")
+    name: str
+    query: Json = json_column(dict)
+    shared: bool = False
+    created_at: datetime = moment()
 
 
 # --- the log --------------------------------------------------------------------------------------
@@ -184,16 +213,20 @@ class Source(Table, table=True):
     finished_at: datetime | None = moment(null=True)
 
 
+_CLUSTERED = "cluster_id IS NOT NULL"
+
+
 class Record(Table, table=True):
     """One captured exchange. Its content is never edited; `digest` is unique per project.
 
-    Below the content stands the fold of its reviews: state, version and lease.
+    Below the content stands what was worked out about it, then the fold of its reviews: state, version and lease.
     """
 
     __table_args__ = (
         UniqueConstraint("project_id", "digest"),
         Index("record_queue", "project_id", "state", "rank", "id"),
         Index("record_list", "project_id", "id"),
+        Index("record_cluster", "cluster_id", sqlite_where=text(_CLUSTERED), postgresql_where=text(_CLUSTERED)),
     )
     id: int | None = Field(default=None, primary_key=True)
     project_id: int = Field(foreign_key="project.id")
@@ -211,6 +244,16 @@ class Record(Table, table=True):
     happened_at: datetime | None = moment(null=True)
     created_at: datetime = moment()
 
+    thumbs: int = 0  # what the user thought: -1, 1, or 0 where nobody said
+    refusal: bool = False
+    weak: int = 0  # how badly the best passage matched, in thousandths: 1000 x (1 - score); 0 where nothing is known
+    length: int = 0  # characters of question and answer
+    asked: int = 1  # how often this question came, rounded down to a power of two
+    question_key: int = Field(default=0, sa_type=BigInteger, index=True)  # hash of the question without case and signs
+    cluster_id: int | None = None  # of near-duplicates: the record that stands for them; it names itself
+    personal: str | None = None  # kinds of personal data found, such as "email phone"; None: not looked at yet
+    gold: bool = False  # its decision is what reviewers are measured by
+
     state: str = "new"
     version: int = 1
     rating: int | None = None
@@ -218,8 +261,24 @@ class Record(Table, table=True):
     settled_by: int | None = None  # the review that settled it; no foreign key, reviews point here
     settled_at: datetime | None = moment(null=True)
     rank: int = 0  # place in the review queue: lower is asked sooner
+    assigned_to: int | None = Field(default=None, foreign_key="user.id")  # asked of this person only
     claimed_by: int | None = Field(default=None, foreign_key="user.id")
     claimed_until: datetime | None = moment(null=True)
+
+
+def _queue_index(order: str, *columns: Any) -> None:  # columns, some of them descending
+    """Declare the index of one order of the review queue; it holds only what waits, so it shrinks as people decide."""
+    waiting = text("state = 'new'")
+    ahead = (col(Record.project_id), col(Record.assigned_to))
+    Index(f"queue_{order}", *ahead, *columns, col(Record.id), sqlite_where=waiting, postgresql_where=waiting)
+
+
+_queue_index("doubt", col(Record.rank))
+_queue_index("thumbs", col(Record.thumbs), col(Record.rank))
+_queue_index("weak", col(Record.weak).desc(), col(Record.rank))
+_queue_index("refusal", col(Record.refusal).desc(), col(Record.rank))
+_queue_index("asked", col(Record.asked).desc(), col(Record.rank))
+_queue_index("age")
 
 
 class Passage(Table, table=True):
@@ -234,6 +293,30 @@ class Passage(Table, table=True):
     score: float | None = None
 
 
+class RecordCount(Table, table=True):
+    """How many records of a project are in a state, kept beside them; folding.recount() makes it anew."""
+
+    project_id: int = Field(foreign_key="project.id", primary_key=True)
+    state: str = Field(primary_key=True)
+    number: int = 0
+
+
+class QuestionCount(Table, table=True):
+    """How often one question came in a project; `key` as in Record.question_key."""
+
+    project_id: int = Field(foreign_key="project.id", primary_key=True)
+    key: int = Field(sa_type=BigInteger, primary_key=True)
+    number: int = 0
+
+
+class Band(Table, table=True):
+    """One band of a MinHash signature: records that share one may be near-duplicates. See services/twins.py."""
+
+    project_id: int = Field(foreign_key="project.id", primary_key=True)
+    hash: int = Field(sa_type=BigInteger, primary_key=True)
+    record_id: int = Field(foreign_key="record.id", primary_key=True)
+
+
 # --- review ---------------------------------------------------------------------------------------
 
 
@@ -243,7 +326,10 @@ class Review(Table, table=True):
     `request_id` is made by the browser, so a double click or a retry is the same review.
     """
 
-    __table_args__ = (Index("review_of_record", "record_id", "user_id"),)
+    __table_args__ = (
+        Index("review_of_record", "record_id", "user_id"),
+        Index("review_batch", "batch", sqlite_where=text("batch != ''"), postgresql_where=text("batch != ''")),
+    )
     id: int | None = Field(default=None, primary_key=True)
     record_id: int = Field(foreign_key="record.id")
     user_id: int = Field(foreign_key="user.id", index=True)
@@ -253,8 +339,13 @@ class Review(Table, table=True):
     reasons: list[str] = json_column(list)
     question: str | None = Field(default=None, sa_type=Text)
     answer: str | None = Field(default=None, sa_type=Text)
+    turns: dict[str, str] = json_column(
+        dict
+    )  # {place in Record.turns: corrected text} of the assistant's earlier turns
+    passages: dict[str, str] = json_column(dict)  # {position: PassageVerdict}
     comment: str = long_text()
     adjudication: bool = False
+    batch: str = ""  # reviews given together share it, and are taken back together
     record_version: int  # the version that was judged
     seconds: float | None = None
     created_at: datetime = moment()
@@ -266,6 +357,22 @@ class Retraction(Table, table=True):
     review_id: int = Field(foreign_key="review.id", primary_key=True)
     user_id: int = Field(foreign_key="user.id")
     created_at: datetime = moment()
+
+
+class Draft(Table, table=True):
+    """What a person has typed into a record's card and not saved yet."""
+
+    user_id: int = Field(foreign_key="user.id", primary_key=True)
+    record_id: int = Field(foreign_key="record.id", primary_key=True)
+    record_version: int
+    rating: int | None = None
+    reasons: list[str] = json_column(list)
+    question: str | None = Field(default=None, sa_type=Text)
+    answer: str | None = Field(default=None, sa_type=Text)
+    turns: dict[str, str] = json_column(dict)
+    passages: dict[str, str] = json_column(dict)
+    comment: str = long_text()
+    saved_at: datetime = moment()
 
 
 class Pin(Table, table=True):
@@ -298,6 +405,7 @@ class Snapshot(Table, table=True):
     train: int
     val: int
     test: int
+    left_out: int = 0  # approved records that hold personal data and were not taken in
     created_by: int | None = Field(default=None, foreign_key="user.id")
     created_at: datetime = moment()
 

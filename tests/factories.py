@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlmodel import Session, select
 
+from curator.services import counts
 from db.models import Passage, Project, Record, Source
 
 _numbers = count(1)
@@ -40,6 +41,7 @@ def make_record(
     )
     session.add(record)
     session.flush()
+    counts.move(session, record.project_id, {record.state: 1})
     for position, passage in enumerate(passages):
         document, text, score = passage if isinstance(passage, tuple) else ("", passage, None)
         session.add(Passage(record_id=record.id, position=position, document=document, text=text, score=score))

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from curator import web
 from curator.security import current_user, policy
-from curator.services import journal, projects
+from curator.services import counts, journal, projects
 
 bp = Blueprint("home", __name__)
 
@@ -25,7 +25,7 @@ def index() -> ResponseReturnValue:
     mine = projects.visible(web.session(), current_user())
     if len(mine) == 1 and not current_user().is_admin:
         return redirect(url_for("projects.show", slug=mine[0].slug), 303)
-    return web.page("home/index.html", projects=mine, counts=projects.counts_of_all(web.session(), mine))
+    return web.page("home/index.html", projects=mine, counts=counts.of_all(web.session(), mine))
 
 
 @bp.post("/projects")

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from curator import web
 from curator.security import current_user, policy, project
-from curator.services import accounts, bases, journal, lineage, projects, runs
+from curator.services import accounts, bases, counts, journal, lineage, projects, runs
 
 bp = Blueprint("projects", __name__, url_prefix="/p/<slug>")
 RECENT = 3
@@ -35,7 +35,7 @@ def show() -> ResponseReturnValue:
     session = web.session()
     return web.page(
         "projects/show.html",
-        counts=projects.counts(session, project()),
+        counts=counts.of(session, project()),
         readiness=runs.readiness(session, project(), web.settings()),
         runs=runs.recent(session, project())[:RECENT],
         numbers=lineage.numbers(session, project()),

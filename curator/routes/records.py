@@ -11,7 +11,7 @@ from flask_babel import lazy_gettext as _
 from curator import web
 from curator.filters import reason_name
 from curator.security import current_user, policy, project
-from curator.services import desk, projects, records, text
+from curator.services import counts, desk, records, text
 from db.models import Review
 
 bp = Blueprint("records", __name__, url_prefix="/p/<slug>")
@@ -35,7 +35,7 @@ def index() -> ResponseReturnValue:
     return web.page(
         "records/index.html",
         page=records.page(web.session(), project(), state=state, after=after),
-        counts=projects.counts(web.session(), project()),
+        counts=counts.of(web.session(), project()),
         state=state,
         states=STATES,
         first=not after,

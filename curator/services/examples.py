@@ -29,6 +29,11 @@ class Draft:
     content: dict[str, Any]
 
 
+def corrected(turns: Sequence[dict[str, str]], corrections: dict[str, str]) -> list[dict[str, str]]:
+    """Answer the turns before a question with the corrections of some, given by their place, in effect."""
+    return [{**turn, "content": corrections.get(str(place), turn["content"])} for place, turn in enumerate(turns)]
+
+
 def prompt(
     project: Project, turns: Sequence[dict[str, str]], question: str, passages: Sequence[tuple[str, str]]
 ) -> Any:
@@ -71,6 +76,7 @@ def settled_examples(session: Session, project: Project) -> Iterator[Draft]:
         select(
             _record.c.id, _record.c.group, _record.c.turns, _record.c.question, _record.c.answer, _record.c.signals,
             _review.c.question.label("new_question"), _review.c.answer.label("new_answer"),
+            _review.c.turns.label("new_turns"),
         )
         .outerjoin(_review, _review.c.id == _record.c.settled_by)
         .where(_record.c.project_id == project.id, _record.c.state == "accepted")
@@ -86,7 +92,7 @@ def settled_examples(session: Session, project: Project) -> Iterator[Draft]:
                 continue
             question = row.question if row.new_question is None else row.new_question
             answer = row.answer if row.new_answer is None else row.new_answer
-            before = prompt(project, row.turns, question, passages.get(row.id, ()))
+            before = prompt(project, corrected(row.turns, row.new_turns or {}), question, passages.get(row.id, ()))
             yield Draft(row.id, row.group, {"messages": [*before, {"role": "assistant", "content": answer}]})
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from sqlmodel import Session, col, delete, select
 
-from curator.services import examples, records
+from curator.services import counts, examples, records
 from db.models import PreferencePair, Project, Record, RecordState, Retraction, Review
 
 BATCH = 500
@@ -51,14 +51,18 @@ def fold(judged: Judged, needed: int) -> Fold:
     if final is None:
         by_person = {review.user_id: review for review in sorted(live, key=lambda review: review.id or 0)}
         newest = sorted(by_person.values(), key=lambda review: review.id or 0)[-needed:]
-        if len({(r.verdict, r.question, r.answer) for r in newest}) > 1 or any(r.verdict == "unsure" for r in newest):
+        if len({_opinion(review) for review in newest}) > 1 or any(r.verdict == "unsure" for r in newest):
             return Fold("unsure", version, None, False, None, None)
         if len(newest) < needed or not newest:
             return Fold("new", version, None, False, None, None)
         final = newest[-1]
     state: RecordState = "accepted" if final.verdict == "accept" else "rejected"
-    edited = final.question is not None or final.answer is not None
+    edited = final.question is not None or final.answer is not None or bool(final.turns)
     return Fold(state, version, final.rating, edited, final.id, final.created_at)
+
+
+def _opinion(review: Review) -> tuple[str, str | None, str | None, tuple[tuple[str, str], ...]]:
+    return review.verdict, review.question, review.answer, tuple(sorted(review.turns.items()))
 
 
 def refold(session: Session, record: Record) -> bool:
@@ -86,6 +90,8 @@ def _apply(session: Session, project: Project, record: Record, judged: Judged) -
     for name, value in now._asdict().items():
         setattr(record, name, value)
     session.add(record)
+    if now.state != before[0]:
+        counts.move(session, record.project_id, {before[0]: -1, now.state: 1})
     _pair_from_edit(session, project, record, judged)
     return now != before
 
@@ -111,7 +117,7 @@ def _pair_from_edit(session: Session, project: Project, record: Record, judged: 
             record_id=record.id,
             review_id=wanted.id,
             group=record.group,
-            prompt=examples.prompt(project, record.turns, question, read),
+            prompt=examples.prompt(project, examples.corrected(record.turns, wanted.turns), question, read),
             chosen=wanted.answer or "",
             rejected=record.answer,
         )

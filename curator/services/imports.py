@@ -14,7 +14,7 @@ from sqlmodel import Session
 from curator import importers
 from curator.errors import Conflict, CuratorError, Invalid, NotFound
 from curator.importers import LogFile, RecordDraft, Skipped
-from curator.services import intake
+from curator.services import counts, intake
 from curator.services.bulk import Insert
 from db.models import Passage, Project, Record, Source, User, utc_now
 from db.session import open_session
@@ -24,7 +24,8 @@ SKIPS_KEPT = 1_000
 
 _RECORD = (
     "project_id", "source_id", "digest", "external_id", "group", "system", "turns", "question", "answer", "reference",
-    "signals", "language", "happened_at", "created_at", "state", "version", "edited", "rank",
+    "signals", "language", "happened_at", "created_at", "state", "version", "edited", "rank", "thumbs", "refusal",
+    "weak", "length", "asked", "question_key", "gold",
 )  # fmt: skip
 _PASSAGE = ("record_id", "position", "document", "text", "score")
 _record = Record.__table__  # pyright: ignore[reportAttributeAccessIssue] # SQLModel does not declare it
@@ -178,6 +179,7 @@ class _Intake:
             if skips and len(source.skips) < SKIPS_KEPT:
                 changes["skips"] = [*source.skips, *skips][:SKIPS_KEPT]
             _write(connection, source, changes)
+            counts.move(session, source.project_id, {"new": len(ids)})
 
     def _rows(self, drafts: dict[str, RecordDraft]) -> list[tuple[Any, ...]]:
         now = utc_now()
@@ -187,7 +189,8 @@ class _Intake:
             rows.append((
                 self.source.project_id, self.source.id, digest, draft.external_id, intake.group(draft), draft.system,
                 draft.turns, draft.question, draft.answer, draft.reference, signals, intake.language(draft),
-                draft.happened_at, now, "new", 1, False, intake.rank(signals),
+                draft.happened_at, now, "new", 1, False, intake.rank(signals), *intake.facets(draft, signals),
+                1, 0, False,
             ))  # fmt: skip
         return rows
 

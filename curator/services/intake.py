@@ -82,6 +82,18 @@ def refuses(answer: str) -> bool:
     return any(phrase in start for phrase in REFUSALS)
 
 
+def facets(draft: RecordDraft, found: dict[str, Any]) -> tuple[int, bool, int, int]:
+    """Answer (thumbs, refusal, weak, length) as Record's columns hold them, for the orders and filters of the queue."""
+    thumbs, score = found.get("thumbs"), found.get("score")
+    weak = round(1000 * (1 - score)) if isinstance(score, int | float) and 0 <= score <= 1 else 0
+    return (
+        thumbs if thumbs in (-1, 1) else 0,
+        bool(found.get("refusal")),
+        weak,
+        len(draft.question) + len(draft.answer),
+    )
+
+
 def rank(found: dict[str, Any]) -> int:
     """Answer a record's place in the review queue, 0 to 200; lower is asked sooner.
 

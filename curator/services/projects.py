@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from itertools import count
 
-from sqlmodel import Session, col, func, select
+from sqlmodel import Session, col, select
 
 from curator.errors import Conflict, Invalid, NotFound
-from db.models import Base, Membership, ModelVersion, Project, Record, Snapshot, User
+from db.models import Base, Membership, ModelVersion, Project, Snapshot, User
 
 REASONS = (
     {"key": "stale", "en": "Out of date", "zh": "信息过时"},
@@ -58,27 +58,6 @@ def visible(session: Session, user: User) -> list[Project]:
     if not user.is_admin:
         query = query.join(Membership).where(Membership.user_id == user.id)
     return list(session.exec(query))
-
-
-def counts(session: Session, project: Project) -> dict[str, int]:
-    """Count a project's records by state."""
-    rows = session.exec(
-        select(Record.state, func.count()).where(Record.project_id == project.id).group_by(Record.state)
-    )
-    return dict(rows.all())
-
-
-def counts_of_all(session: Session, mine: list[Project]) -> dict[int, dict[str, int]]:
-    """Count the records of several projects by state, in one query."""
-    counts: dict[int, dict[str, int]] = {project.id or 0: {} for project in mine}
-    rows = session.exec(
-        select(Record.project_id, Record.state, func.count())
-        .where(col(Record.project_id).in_(counts))
-        .group_by(col(Record.project_id), Record.state)
-    )
-    for project_id, state, number in rows:
-        counts[project_id][state] = number
-    return counts
 
 
 def configure(

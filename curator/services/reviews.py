@@ -10,7 +10,7 @@ from sqlmodel import Session, col, exists, select, update
 
 from curator.errors import Conflict, Forbidden, Invalid, NotFound
 from curator.services import accounts, folding, queue, records
-from db.models import Project, Record, Retraction, Review, User, Verdict
+from db.models import PassageVerdict, Project, Record, Retraction, Review, User, Verdict
 
 LONGEST = 4_000_000  # characters of a correction
 
@@ -29,6 +29,8 @@ class ReviewForm(BaseModel):
     reasons: list[str] = []
     question: str | None
     answer: str | None
+    turns: dict[str, str] = {}  # corrected turns of the assistant before the question, by their place
+    passages: dict[str, PassageVerdict] = {}  # what each passage was worth, by its position
     comment: str = Field("", max_length=10_000)
     seconds: float | None = Field(None, ge=0)
 
@@ -96,6 +98,8 @@ def _checked(session: Session, project: Project, record: Record, user: User, for
         reasons=reasons,
         question=_correction(record.question, form.question, form.verdict),
         answer=_correction(record.answer, form.answer, form.verdict),
+        turns=_corrected_turns(record, form),
+        passages=dict(form.passages),
         comment=form.comment.strip(),
         adjudication=leads and form.verdict in ("accept", "reject"),
         record_version=form.version,
@@ -114,6 +118,17 @@ def _correction(original: str, typed: str | None, verdict: Verdict) -> str | Non
     if len(typed) > LONGEST:
         raise Invalid("A correction can have %(count)s characters at most.", count=LONGEST)
     return typed
+
+
+def _corrected_turns(record: Record, form: ReviewForm) -> dict[str, str]:
+    """Answer the assistant's earlier turns that were changed; those of a person are the log and stay as they are."""
+    found: dict[str, str] = {}
+    for place, turn in enumerate(record.turns):
+        if turn["role"] == "assistant":
+            changed = _correction(str(turn["content"]), form.turns.get(str(place)), form.verdict)
+            if changed is not None:
+                found[str(place)] = changed
+    return found
 
 
 def _take(session: Session, record: Record, form: ReviewForm) -> bool:
