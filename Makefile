@@ -5,14 +5,14 @@ BIN := $(VENV)/bin
 DEMO ?= .demo
 LOOP ?= .loop
 
-.PHONY: demo loop test check lint types setup bench browser clean screenshots
+.PHONY: demo loop test check lint types setup bench browser postgres clean screenshots
 
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Curator needs Python 3.11 or newer: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,llamacpp,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,llamacpp,postgres,dev]'
 	@touch $@
 
 demo: setup
@@ -36,8 +36,11 @@ types: setup
 browser:
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || tools/install_chromium
 
-check: lint types test browser
-	$(BIN)/pytest -m 'slow or browser'
+postgres:
+	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || tools/install_postgres
+
+check: lint types test browser postgres
+	$(BIN)/pytest -m 'slow or browser or postgres'
 
 bench: setup
 	@for file in bench/*.py; do $(BIN)/python $$file || exit 1; done

@@ -1,9 +1,10 @@
-"""Time what a reviewer waits for: save a decision and show the next card, at any number of records.
+"""Time what a reviewer waits for: save a decision and show the next card, and open the list of records.
 
     python bench/review.py --records 10000 [--decisions 300] [--json]
 
-Server time through the whole app (routing, sign-in, templates, commit), without the network. The floor is the same
-statements straight on SQLite in the same run, prepared and without objects; the ratio says what the app adds.
+Server time through the whole app (routing, sign-in, templates, commit), without the network: with the whole queue,
+with a narrow choice of it (Chinese, thumbs down: one record in ten), and three pages of the list. The floor is the
+same statements straight on SQLite in the same run, prepared and without objects; the ratio says what the app adds.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,32 +24,49 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, insert
-from sqlmodel import Session, select
 
 from curator.app import create_app
 from curator.security import COOKIE
-from curator.services import accounts, projects
+from curator.services import accounts, counts, projects
 from curator.settings import Settings
-from db.models import Passage, Record, Review, Source
+from db.models import Passage, Record, Source
 from db.session import connect, migrate, open_session, sqlite_driver
 
-Figure = tuple[str, float, float, float | None]  # name, value, floor, budget
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the answer, in milliseconds; the budget is for the value alone."""
+
+    what: str
+    name: str
+    value: float
+    floor: float
+    budget: float | None = None
+
+
 BUDGET_MS = 15.0
 BATCH = 20_000
+LOOKS = 60
+WARM = slice(10, None)
 ANSWER = "Children under 7 travel free with a paying adult, but a free ticket must still be booked. " * 3
 
-CLAIM = """
+WAITING = """
+project_id=1 AND state='new' AND NOT EXISTS (SELECT 1 FROM review v WHERE v.record_id=r.id AND v.user_id=1
+  AND NOT EXISTS (SELECT 1 FROM retraction t WHERE t.review_id=v.id))
+"""
+CLAIM = f"""
 UPDATE record SET claimed_by=1, claimed_until=? WHERE id=(SELECT id FROM record r
-  WHERE project_id=1 AND state='new' AND (claimed_until IS NULL OR claimed_until<=?)
-  AND NOT EXISTS (SELECT 1 FROM review v WHERE v.record_id=r.id AND v.user_id=1
-    AND NOT EXISTS (SELECT 1 FROM retraction t WHERE t.review_id=v.id))
+  WHERE {WAITING} AND assigned_to IS NULL AND (claimed_until IS NULL OR claimed_until<=? OR claimed_by=1) %s
   ORDER BY rank, id LIMIT 1) RETURNING *
-"""
-LEFT = """
-SELECT count(*) FROM (SELECT 1 FROM record r WHERE project_id=1 AND state='new'
-  AND NOT EXISTS (SELECT 1 FROM review v WHERE v.record_id=r.id AND v.user_id=1
-    AND NOT EXISTS (SELECT 1 FROM retraction t WHERE t.review_id=v.id)) LIMIT 1001)
-"""
+"""  # noqa: S608  made of constants
+FIRST = f"SELECT id FROM record r WHERE {WAITING} %s ORDER BY rank, id LIMIT 1"  # noqa: S608  made of constants
+LEFT = f"""
+SELECT count(*) FROM (SELECT 1 FROM record r WHERE {WAITING} AND (assigned_to IS NULL OR assigned_to=1) %s LIMIT 1001)
+"""  # noqa: S608  made of constants
+NARROW = "AND language='zh' AND thumbs=-1"
+LINE = "id, state, substr(question,1,300), substr(answer,1,300), rating, edited, language, signals, happened_at"
+PAGE = f"SELECT {LINE} FROM record r WHERE project_id=1 AND id>? %s ORDER BY id LIMIT 51"  # noqa: S608  made of constants
+FOUND = "SELECT count(*) FROM (SELECT 1 FROM record r WHERE project_id=1 %s LIMIT 1001)"
 TODAY = """
 SELECT count(*) FROM (SELECT created_at FROM review v WHERE user_id=1 AND verdict<>'skip'
   AND NOT EXISTS (SELECT 1 FROM retraction t WHERE t.review_id=v.id) ORDER BY id DESC LIMIT 1000)
@@ -58,11 +77,12 @@ WHERE created_at>='2000'
 def rows(source: int, first: int, last: int) -> Iterator[dict[str, Any]]:
     """Make records that look like a log's: some 300 characters each."""
     for number in range(first, last):
+        thumbs, language = -1 if number % 2 else 1, "en" if number % 5 else "zh"
         yield {
             "id": number, "project_id": 1, "source_id": source, "digest": f"{number:064x}", "group": f"g{number // 3}",
             "external_id": "", "system": "", "turns": [], "question": f"Do I pay for my {number % 17} year old?",
-            "answer": ANSWER, "reference": "", "signals": {"thumbs": -1}, "language": "en", "state": "new",
-            "version": 1, "edited": False, "rank": 0,
+            "answer": ANSWER, "reference": "", "signals": {"thumbs": thumbs}, "language": language,
+            "thumbs": thumbs, "state": "new", "version": 1, "edited": False, "rank": 0,
         }  # fmt: skip
 
 
@@ -71,6 +91,7 @@ def fill(engine: Engine, records: int) -> str:
     migrate(engine)
     with open_session(engine, write=True) as session:
         project = projects.create(session, "Bench", slug="bench")
+        project.prepared_up_to = records
         user = accounts.create_user(session, "noor", "Noor")
         accounts.set_role(session, user, project, "reviewer")
         source = Source(project_id=project.id or 0, name="log", importer="chat")
@@ -81,6 +102,7 @@ def fill(engine: Engine, records: int) -> str:
         last = min(first + BATCH, records + 1)
         with open_session(engine, write=True) as session:
             session.connection().execute(insert(Record), list(rows(source_id, first, last)))
+            counts.move(session, project.id or 0, {"new": last - first})
             if first == 1:  # only these will be shown
                 session.connection().execute(
                     insert(Passage),
@@ -93,27 +115,52 @@ def fill(engine: Engine, records: int) -> str:
     return token
 
 
-def through_the_app(client: FlaskClient, engine: Engine, decisions: int) -> tuple[list[float], list[float]]:
-    """Decide record after record; answer the milliseconds of each, by the clock and on the CPU."""
-    client.get("/p/bench/review")
+def decide(client: FlaskClient, decisions: int, choice: str = "") -> tuple[list[float], list[float]]:
+    """Decide record after record of a choice; answer the milliseconds of each, by the clock and on the CPU."""
+    page = client.get(f"/p/bench/review?{choice or 'order=doubt'}").text
     times: list[float] = []
     cpu: list[float] = []
-    record = 1
+    seen: set[str] = set()
     for number in range(decisions):
-        data = {"version": 1, "request_id": f"bench-{number:06}", "verdict": "accept", "rating": "4", "seconds": "3.5"}
+        record = page.split('data-record="')[1].split('"')[0]
+        assert record not in seen, "no record comes twice"
+        seen.add(record)
+        data = {"version": 1, "request_id": f"{choice or 'all'}-{number:06}"[-60:], "verdict": "accept", "rating": "4"}
+        address = f"/p/bench/records/{record}/reviews?{choice}"
         started, busy = time.perf_counter(), time.process_time()
-        answer = client.post(f"/p/bench/records/{record}/reviews", data=data, headers={"HX-Request": "true"})
+        answer = client.post(address, data={**data, "seconds": "3.5"}, headers={"HX-Request": "true"})
         times.append((time.perf_counter() - started) * 1000)
         cpu.append((time.process_time() - busy) * 1000)
-        assert answer.status_code == 200, answer.text
-        record += 1
-        assert f'data-record="{record}"' in answer.text, "the next record is the one after"
-    with Session(engine) as session:
-        assert len(session.exec(select(Review.id)).all()) == decisions
+        page = answer.text
+        assert answer.status_code == 200, page
     return times, cpu
 
 
-def straight_on_sqlite(file: Path, first: int, decisions: int) -> tuple[list[float], list[float]]:
+def look(client: FlaskClient, query: str) -> list[float]:
+    """Open a page of the list again and again; answer the milliseconds of each."""
+    times: list[float] = []
+    for _ in range(LOOKS):
+        started = time.perf_counter()
+        answer = client.get(f"/p/bench/records?{query}")
+        times.append((time.perf_counter() - started) * 1000)
+        assert answer.status_code == 200 and 'class="line"' in answer.text
+    return times
+
+
+def look_straight(file: Path, after: int, narrow: str) -> list[float]:
+    """Read the same page straight from SQLite."""
+    connection = sqlite_driver().connect(str(file), isolation_level=None)
+    times: list[float] = []
+    for _ in range(LOOKS):
+        started = time.perf_counter()
+        connection.execute(PAGE % narrow, (after,)).fetchall()
+        connection.execute(FOUND % narrow).fetchall()
+        times.append((time.perf_counter() - started) * 1000)
+    connection.close()
+    return times
+
+
+def decide_straight(file: Path, decisions: int, narrow: str = "") -> tuple[list[float], list[float]]:
     """Do what a decision has to: find who asks, append, fold, commit, claim, read the passages, count what is left."""
     connection = sqlite_driver().connect(str(file), isolation_level=None)
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-32000"):
@@ -121,7 +168,8 @@ def straight_on_sqlite(file: Path, first: int, decisions: int) -> tuple[list[flo
     do: Callable[..., Any] = connection.execute
     times: list[float] = []
     cpu: list[float] = []
-    for record in range(first, first + decisions):
+    record = do(FIRST % narrow).fetchone()[0]
+    for _ in range(decisions):
         now, later = "2026-01-01 00:00:00.000000", "2099-01-01 00:00:00.000000"
         started, busy = time.perf_counter(), time.process_time()
         do("BEGIN IMMEDIATE")
@@ -141,13 +189,14 @@ def straight_on_sqlite(file: Path, first: int, decisions: int) -> tuple[list[flo
         ).lastrowid
         do("SELECT * FROM review v LEFT JOIN retraction t ON t.review_id=v.id WHERE record_id=?", (record,)).fetchall()
         do("UPDATE record SET state='accepted',rating=4,settled_by=?,settled_at=? WHERE id=?", (review, now, record))
-        claimed = do(CLAIM, (later, now)).fetchall()
+        claimed = do(CLAIM % narrow, (later, now)).fetchall()
         do("SELECT * FROM passage WHERE record_id=? ORDER BY position", (claimed[0][0],)).fetchall()
-        do(LEFT).fetchall()
+        do(LEFT % narrow).fetchall()
         do(TODAY).fetchall()
         do("COMMIT")
         times.append((time.perf_counter() - started) * 1000)
         cpu.append((time.process_time() - busy) * 1000)
+        record = claimed[0][0]
     connection.close()
     return times, cpu
 
@@ -165,7 +214,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     parser.add_argument("--folder", type=Path, help="where to make the database; default: a temporary folder")
     wanted = parser.parse_args()
-    assert wanted.records > 2 * wanted.decisions + 2, "too few records for so many decisions"
+    assert wanted.records > 25 * wanted.decisions, "too few records for so many decisions"
     with tempfile.TemporaryDirectory(dir=wanted.folder) as folder:
         settings = Settings(home=Path(folder))
         engine = connect(settings.url)
@@ -174,39 +223,56 @@ def main() -> None:
         app.config["WTF_CSRF_ENABLED"] = False
         client = app.test_client()
         client.set_cookie(COOKIE, token)
-        times, cpu = through_the_app(client, engine, wanted.decisions)
-        floor, least = straight_on_sqlite(Path(folder) / "curator.db", wanted.decisions + 2, wanted.decisions)
+        figures = measure(client, Path(folder) / "curator.db", wanted.records, wanted.decisions)
         app.extensions["curator.engine"].dispose()
         engine.dispose()
-    warm = slice(10, None)
-    figures: list[Figure] = [
-        ("p50", statistics.median(times[warm]), statistics.median(floor[warm]), None),
-        ("p95", percentile(times[warm], 0.95), percentile(floor[warm], 0.95), BUDGET_MS),
-        (
-            "CPU p50",
-            statistics.median(cpu[warm]),
-            statistics.median(least[warm]),
-            None,
-        ),  # a busy machine distorts it less
-    ]
     report(wanted.records, figures, as_json=wanted.json)
+
+
+def measure(client: FlaskClient, file: Path, records: int, decisions: int) -> list[Figure]:
+    """Time decisions and pages, and the same statements straight on SQLite."""
+    figures: list[Figure] = []
+    for what, choice, narrow, budget in (
+        ("save and next", "", "", BUDGET_MS),
+        ("save and next of a filter", "language=zh&signal=down", NARROW, None),
+    ):
+        (times, cpu), (floor, least) = decide(client, decisions, choice), decide_straight(file, decisions, narrow)
+        figures += figures_of(what, times, floor, budget)
+        figures.append(Figure(what, "CPU p50", statistics.median(cpu[WARM]), statistics.median(least[WARM])))
+    far = max(0, min(records - 60, 1000 * 50))
+    for what, query, after, narrow in (
+        ("first page of the list", "", 0, ""),
+        ("filtered page of the list", "language=zh&signal=down", 0, NARROW),
+        (f"page {far // 50} of the list", f"after={far}", far, ""),
+    ):
+        figures += figures_of(what, look(client, query), look_straight(file, after, narrow), None)
+    return figures
+
+
+def figures_of(what: str, times: list[float], floor: list[float], budget: float | None) -> list[Figure]:
+    """Answer the median and the 95th percentile, the first few left out."""
+    return [
+        Figure(what, "p50", statistics.median(times[WARM]), statistics.median(floor[WARM])),
+        Figure(what, "p95", percentile(times[WARM], 0.95), percentile(floor[WARM], 0.95), budget),
+    ]
 
 
 def report(records: int, figures: list[Figure], *, as_json: bool) -> None:
     """Print the figures beside budget and floor."""
-    for name, value, least, budget in figures:
+    for figure in figures:
+        ratio = figure.value / figure.floor
         if as_json:
             line = {
-                "bench": "review", "metric": f"save and next, {name}, {records} records", "value": round(value, 2),
-                "unit": "ms", "better": "lower", "budget": budget, "floor": round(least, 2),
-                "ratio": round(value / least, 2),
+                "bench": "review", "metric": f"{figure.what}, {figure.name}, {records} records",
+                "value": round(figure.value, 2), "unit": "ms", "better": "lower", "budget": figure.budget,
+                "floor": round(figure.floor, 2), "ratio": round(ratio, 2),
             }  # fmt: skip
             print(json.dumps(line))
         else:
-            within = f"   budget {budget:g} ms" if budget else ""
+            within = f"   budget {figure.budget:g} ms" if figure.budget else ""
             print(
-                f"save a decision and show the next card, {name}, {records:,} records: {value:6.2f} ms"
-                f"   floor {least:5.2f} ms   {value / least:4.1f}×{within}"
+                f"{records:9,} records   {figure.what:26} {figure.name:7} {figure.value:7.2f} ms"
+                f"   floor {figure.floor:6.2f} ms   {ratio:4.1f}×{within}"
             )
 
 

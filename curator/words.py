@@ -36,6 +36,10 @@ HINTS = (
 REMARKS = (
     N_("No example is held out while training, so training cannot tell when to stop early."),
     N_("No example is kept for the exam, so the new model cannot be compared with the old one on it."),
+    N_(
+        "Some examples hold control signs of a chat template, such as im_start. They are kept as they are, but "
+        "may teach the model to stop or to change roles in the middle of an answer."
+    ),
 )
 FILES = (
     N_("The file is a zip archive or an Excel workbook. Unpack it, or save the sheet as CSV."),

@@ -24,7 +24,7 @@ from sqlmodel import Session
 from curator.errors import Unavailable
 from curator.launchers.base import Launcher
 from curator.launchers.table import open_launcher
-from curator.services import imports, jobs, publishing, teach
+from curator.services import folding, imports, jobs, prepare, publishing, teach
 from curator.services.work import Work
 from curator.settings import Settings
 from db.models import Job, Queue, Source
@@ -48,6 +48,8 @@ def _import(work: Work) -> None:
     source = imports.run_import(work.engine, work.subject(), stop=lambda: work.halt.asked)
     if source.state == "waiting" and work.halt.reason != "cancelled":
         raise jobs.Lost(work.job.key)
+    with work.saving() as session:
+        prepare.enqueue(session, source.project_id)
 
 
 def _import_gave_up(session: Session, source_id: int, reason: str) -> None:
@@ -63,6 +65,8 @@ KINDS: dict[str, Kind] = {
     "alias": Kind(publishing.make_alias),
     "remove": Kind(publishing.remove),
     "repair": Kind(publishing.repair),
+    "refold": Kind(folding.recount_opinions),
+    "prepare": Kind(prepare.prepare),
 }
 
 

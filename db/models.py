@@ -214,6 +214,7 @@ class Source(Table, table=True):
 
 
 _CLUSTERED = "cluster_id IS NOT NULL"
+_UNSURE = "state = 'unsure'"
 
 
 class Record(Table, table=True):
@@ -224,9 +225,11 @@ class Record(Table, table=True):
 
     __table_args__ = (
         UniqueConstraint("project_id", "digest"),
-        Index("record_queue", "project_id", "state", "rank", "id"),
+        Index("record_state", "project_id", "state", "id"),
         Index("record_list", "project_id", "id"),
         Index("record_cluster", "cluster_id", sqlite_where=text(_CLUSTERED), postgresql_where=text(_CLUSTERED)),
+        Index("record_gold", "project_id", "id", sqlite_where=text("gold"), postgresql_where=text("gold")),
+        Index("record_unsure", "project_id", "id", sqlite_where=text(_UNSURE), postgresql_where=text(_UNSURE)),
     )
     id: int | None = Field(default=None, primary_key=True)
     project_id: int = Field(foreign_key="project.id")
@@ -329,6 +332,7 @@ class Review(Table, table=True):
     __table_args__ = (
         Index("review_of_record", "record_id", "user_id"),
         Index("review_batch", "batch", sqlite_where=text("batch != ''"), postgresql_where=text("batch != ''")),
+        Index("review_final", "id", sqlite_where=text("adjudication"), postgresql_where=text("adjudication")),
     )
     id: int | None = Field(default=None, primary_key=True)
     record_id: int = Field(foreign_key="record.id")
@@ -348,7 +352,7 @@ class Review(Table, table=True):
     batch: str = ""  # reviews given together share it, and are taken back together
     record_version: int  # the version that was judged
     seconds: float | None = None
-    created_at: datetime = moment()
+    created_at: datetime = moment(index=True)
 
 
 class Retraction(Table, table=True):

@@ -1,51 +1,48 @@
-// The review desk: editing in place, reasons, time spent, the reservation, and drafts that outlive a mishap.
+// The review desk: editing in place, reasons, quotations, time spent and the reservation.
 
-const DRAFT_MS = 800;
-const desk = { card: null, since: 0, renewed: 0, active: 0, draftTimer: 0 };
+import { clock, forget, keep, restore, typed } from "./drafts.js";
+import { decide, fetchAhead, next, post, previous, release, renew, shown, undo } from "./outbox.js";
+
+const desk = { card: null, since: 0, renewed: 0, active: 0, field: null };
 
 const $ = (selector) => desk.card?.querySelector(selector);
 const fields = () => [...desk.card.querySelectorAll("[data-original]")];
-const draftKey = () => `curator.draft:${desk.card.dataset.record}:${desk.card.dataset.version}`;
 
-// --- a new card ---------------------------------------------------------------------------------
+// --- a new card -----------------------------------------------------------------------------------
 
-function begin() {
-  const card = document.getElementById("card");
+function begin(first = false) {
+  const card = shown();
   if (!card || card === desk.card) return;
-  const first = desk.card === null;
-  Object.assign(desk, { card, since: performance.now(), renewed: Date.now(), active: Date.now() });
-  clearTimeout(desk.draftTimer);
+  Object.assign(desk, { card, since: performance.now(), renewed: Date.now(), active: Date.now(), field: null });
+  forget();
   const heading = $("[data-focus]");
   heading?.setAttribute("data-focused", ""); // so that page.js does not take the focus away while a diff comes in
-  if (!first) heading?.focus({ preventScroll: true });
-  if (card.matches("form.desk:not(.conflict)")) {
-    sendFields(false);
-    restoreDraft();
-  }
-  if (!first) {
-    scrollTo(0, 0);
-    document.getElementById("problem")?.setAttribute("hidden", "");
+  for (const time of card.querySelectorAll("[data-clock]")) time.textContent = clock(new Date(time.dateTime));
+  if (card.matches("form.desk:not(.conflict)")) bringBackTyped(card);
+  if (first) return;
+  heading?.focus({ preventScroll: true });
+  scrollTo(0, 0);
+}
+
+function bringBackTyped(card) {
+  for (const field of restore(card)) {
+    if (field.dataset.original && field.dataset.original !== "turn") edit(null);
+    const folded = field.closest("details");
+    if (folded) folded.open = true;
+    field.dispatchEvent(new Event("input", { bubbles: true }));
   }
 }
 
-// --- editing in place ---------------------------------------------------------------------------
-
-// What nobody has edited is not sent; a correction that stands already is.
-function sendFields(send) {
-  const corrected = $(".edit")?.hasAttribute("data-corrected");
-  fields().forEach((field) => (field.disabled = !send && !corrected));
-}
+// --- editing in place -----------------------------------------------------------------------------
 
 function edit(name) {
   if (!$(".edit")) return;
   $(".edit").open = true;
   desk.card.classList.add("editing");
-  sendFields(true);
-  if (name) {
-    const field = $(`textarea[name=${name}]`);
-    field.focus();
-    field.setSelectionRange(field.value.length, field.value.length);
-  }
+  if (!name) return;
+  const field = $(`textarea[name=${name}]`);
+  field.focus();
+  field.setSelectionRange(field.value.length, field.value.length);
 }
 
 function leaveField(field) {
@@ -53,20 +50,47 @@ function leaveField(field) {
   if ($(".edit")?.open && fields().every((one) => one.value === one.defaultValue)) {
     $(".edit").open = false;
     desk.card.classList.remove("editing");
-    sendFields(false);
   }
   ($(".question:not(textarea)")?.checkVisibility() ? $(".question:not(textarea)") : document.getElementById("main"))?.focus();
 }
 
-// --- rejecting ----------------------------------------------------------------------------------
+// Put the marked words of a passage, or all of it, into the answer where the cursor was.
+function quote(passage) {
+  const marked = getSelection();
+  const inside = !marked.isCollapsed && passage.contains(marked.anchorNode);
+  const words = (inside ? marked.toString() : passage.querySelector(".text").textContent).trim();
+  edit(null);
+  const field = desk.field?.name?.startsWith("turns.") ? desk.field : $("textarea[name=answer]");
+  const at = desk.field === field ? field.selectionEnd : field.value.length;
+  const space = at && !/\s$/.test(field.value.slice(0, at)) ? " " : "";
+  field.focus();
+  field.setRangeText(space + words, at, at, "end");
+  field.dispatchEvent(new Event("input", { bubbles: true }));
+}
+
+async function mask() {
+  const answer = await post(desk.card.dataset.mask, new FormData(desk.card)).catch(() => null);
+  if (!answer?.ok) return;
+  const masked = await answer.json();
+  edit("answer");
+  for (const field of fields()) {
+    if (!(field.name in masked) || masked[field.name] === field.value) continue;
+    field.value = masked[field.name];
+    if (field.closest(".turn-edit")) field.closest(".turn-edit").open = true;
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+}
+
+// --- rejecting ------------------------------------------------------------------------------------
 
 function openReasons(open) {
   const reasons = $("[data-reasons]"), reject = $("[data-action=reject]"), accept = $("[value=accept]");
+  const plain = (button) => button.dataset.key.split(" ")[0];
   reasons.toggleAttribute("data-open", open);
   reject.setAttribute("aria-expanded", open);
   reject.toggleAttribute("data-enter", open);
-  reject.dataset.key = open ? "r enter ctrl+enter" : "r";
-  accept.dataset.key = open ? "a" : "a ctrl+enter";
+  reject.dataset.key = plain(reject) + (open ? " enter ctrl+enter" : "");
+  accept.dataset.key = plain(accept) + (open ? "" : " ctrl+enter");
   $("[data-rating]").dataset.keys = open ? "off" : "";
   if (open) reasons.scrollIntoView({ block: "nearest" });
   else reasons.querySelectorAll(":checked").forEach((box) => (box.checked = false));
@@ -82,84 +106,74 @@ function reject(event) {
   reasons.classList.toggle("wanting", open);
 }
 
-// --- drafts: kept in this tab until the server has the text ---------------------------------------
+// --- passages -------------------------------------------------------------------------------------
 
-function keepDraft() {
-  clearTimeout(desk.draftTimer);
-  const key = draftKey(), card = desk.card;
-  desk.draftTimer = setTimeout(() => {
-    if (card !== desk.card) return;
-    const typed = Object.fromEntries([...card.querySelectorAll("textarea")].map((field) => [field.name, field.value]));
-    try {
-      sessionStorage.setItem(key, JSON.stringify(typed));
-    } catch {
-      // no room or no storage: the text is still on the page
-    }
-  }, DRAFT_MS);
+function toPassages() {
+  const all = [...desk.card.querySelectorAll(".passage")].filter((passage) => passage.checkVisibility());
+  const at = all.findIndex((passage) => passage.contains(document.activeElement));
+  const passage = all[(at + 1) % all.length];
+  passage?.querySelector("input:checked, input")?.focus();
+  passage?.scrollIntoView({ block: "nearest" });
 }
 
-function restoreDraft() {
-  const typed = JSON.parse(sessionStorage.getItem(draftKey()) ?? "null");
-  if (!typed) return;
-  if (["question", "answer"].some((name) => name in typed && typed[name] !== $(`textarea[name=${name}]`)?.value)) edit(null);
-  for (const [name, value] of Object.entries(typed)) {
-    const field = $(`textarea[name=${name}]`);
-    if (!field || field.value === value) continue;
-    field.value = value;
-    field.dispatchEvent(new Event("input", { bubbles: true }));
-    if (name === "comment") $(".note").open = true;
-  }
-}
-
-function typedSomething() {
-  return [...desk.card.querySelectorAll("textarea:enabled")].some((field) => field.value !== field.defaultValue);
+function light(mark, on) {
+  $(`.passage[id$="-${mark.dataset.passage}"]`)?.classList.toggle("lit", on);
 }
 
 // --- the reservation ------------------------------------------------------------------------------
 
-function post(url, values = {}) {
-  const body = new FormData();
-  body.set("csrf_token", $("[name=csrf_token]").value);
-  for (const [name, value] of Object.entries(values)) body.set(name, value);
-  return fetch(url, { method: "POST", body, keepalive: true });
-}
+const lease = () => Number(desk.card?.dataset.lease ?? 0) * 1000;
 
-async function stillHere() {
+function stillHere() {
   desk.active = Date.now();
-  const lease = Number(desk.card?.dataset.lease ?? 0) * 1000;
   warnBeforeEnd();
-  if (!lease || Date.now() - desk.renewed < lease / 3) return;
+  if (!lease() || Date.now() - desk.renewed < lease() / 3) return;
   desk.renewed = Date.now();
-  await post(desk.card.dataset.claim).catch(() => {}); // offline: saving decides by version, not by reservation
+  const end = $(".meta [data-clock]");
+  if (end) end.textContent = clock(new Date(Date.now() + lease()));
+  renew();
 }
 
 function warnBeforeEnd() {
-  const lease = Number(desk.card?.dataset.lease ?? 0) * 1000;
   const warning = document.getElementById("ending");
-  if (warning && lease) warning.hidden = Date.now() - Math.max(desk.renewed, desk.active) < lease * 0.8;
+  if (warning && lease()) warning.hidden = Date.now() - Math.max(desk.renewed, desk.active) < lease() * 0.8;
 }
 
 // --- events ---------------------------------------------------------------------------------------
 
+const ACTIONS = {
+  edit: () => edit("answer"),
+  keep: () => openReasons(false),
+  reject,
+  quote: (event, button) => quote(button.closest(".passage")),
+  mask,
+  passages: toPassages,
+  next,
+  previous,
+  undo: (event) => {
+    event.preventDefault();
+    undo();
+  },
+};
+
 document.addEventListener("click", (event) => {
-  const card = event.target.closest?.("form.desk");
-  if (!card || card !== desk.card) return;
-  const action = event.target.closest("[data-action]")?.dataset.action;
-  if (action === "edit") edit("answer");
-  else if (action === "keep") openReasons(false);
-  else if (action === "reject") reject(event);
-  else if (event.target.type === "radio") clearable(event.target);
-  else {
-    const text = event.target.closest(".question:not(textarea), .answer:not(textarea)");
-    if (text && getSelection().isCollapsed) edit(text.matches(".question") ? "question" : "answer");
+  const button = event.target.closest?.("[data-action]");
+  if (button && (desk.card?.contains(button) || button.dataset.action === "undo")) {
+    ACTIONS[button.dataset.action]?.(event, button);
+    return;
   }
+  if (!desk.card?.matches("form.desk") || !desk.card.contains(event.target)) return;
+  if (event.target.type === "radio") clearable(event.target);
+  const text = event.target.closest(".question:not(textarea), .answer:not(textarea)");
+  if (text && getSelection().isCollapsed && !event.target.closest("a")) edit(text.matches(".question") ? "question" : "answer");
 });
 
 function clearable(radio) {
   const again = radio.dataset.on !== undefined;
-  for (const one of $("[data-rating]").querySelectorAll("input")) delete one.dataset.on;
+  for (const one of desk.card.querySelectorAll(`input[name="${radio.name}"]`)) delete one.dataset.on;
   if (again) radio.checked = false;
   else radio.dataset.on = "";
+  keep();
 }
 
 document.addEventListener("keydown", (event) => {
@@ -169,37 +183,46 @@ document.addEventListener("keydown", (event) => {
   }
 }, true);
 
+document.addEventListener("focusin", (event) => {
+  if (event.target.matches?.("textarea[data-original]")) desk.field = event.target;
+});
+
 document.addEventListener("toggle", (event) => {
-  if (event.target.matches?.(".note[open]")) event.target.querySelector("textarea").focus();
+  if (event.target.matches?.(".note[open], .turn-edit[open]")) event.target.querySelector("textarea").focus();
 }, true);
 
 document.addEventListener("submit", (event) => {
-  const spent = event.target.querySelector?.("[name=seconds]");
-  if (spent && event.target === desk.card) spent.value = ((performance.now() - desk.since) / 1000).toFixed(1);
-}, true);
+  if (event.target !== desk.card) return;
+  $("[name=seconds]").value = ((performance.now() - desk.since) / 1000).toFixed(1);
+  if (!desk.card.dataset.lease && !desk.card.matches(".conflict")) return; // a record's own page goes by plain POST
+  event.preventDefault();
+  forget();
+  decide(desk.card, event.submitter);
+});
 
 document.addEventListener("input", (event) => {
-  if (event.target.matches?.("#card textarea")) keepDraft();
-  if (event.target.matches?.("[data-reasons] input")) $("[data-reasons]").classList.remove("wanting");
+  if (!desk.card?.contains(event.target)) return;
+  if (event.target.matches("[data-reasons] input")) $("[data-reasons]").classList.remove("wanting");
+  if (event.target.matches("textarea, input")) keep();
 });
+
+for (const [sign, on] of [["mouseover", true], ["mouseout", false]]) {
+  document.addEventListener(sign, (event) => event.target.matches?.("mark[data-passage]") && light(event.target, on));
+}
 
 for (const sign of ["input", "keydown", "pointerdown", "wheel"]) {
   document.addEventListener(sign, stillHere, { passive: true });
 }
 
+document.addEventListener("card:shown", () => begin());
 document.addEventListener("htmx:after:swap", () => {
-  const before = desk.card;
-  if (before?.matches("form.desk") && !before.isConnected && !document.querySelector("#card.conflict")) {
-    sessionStorage.removeItem(`curator.draft:${before.dataset.record}:${before.dataset.version}`);
-  }
+  if (shown() === desk.card) return;
   begin();
+  fetchAhead();
 });
 
-addEventListener("pagehide", () => {
-  if (desk.card?.dataset.release && !typedSomething()) {
-    post(desk.card.dataset.release, { until: $("[name=until]").value }).catch(() => {});
-  }
-});
+addEventListener("pagehide", () => release(typed));
 
 setInterval(warnBeforeEnd, 5000);
-begin();
+begin(true);
+fetchAhead();

@@ -3,7 +3,6 @@
 
 const TEXT = "textarea, select, [contenteditable], input:not([type=checkbox], [type=radio], [type=button], [type=submit])";
 const ALWAYS = ["ctrl+enter", "escape"]; // these work in text fields, and when single keys are switched off
-const STORE = "curator.keys";
 
 function nameOf(event) {
   const key = event.key.toLowerCase();
@@ -13,7 +12,7 @@ function nameOf(event) {
 function ignored(event, name) {
   if (event.defaultPrevented || event.isComposing || event.keyCode === 229 || event.repeat || event.altKey) return true;
   if (ALWAYS.includes(name)) return false;
-  return event.target.matches?.(TEXT) || localStorage.getItem(STORE) === "off";
+  return event.target.matches?.(TEXT) || document.body.dataset.singleKeys === "off";
 }
 
 function named(name) {
@@ -35,13 +34,9 @@ document.addEventListener("keydown", (event) => {
   }
   if (!element || (name === "enter" && event.target.closest?.("button, a, summary"))) return;
   event.preventDefault();
-  element.click();
+  if (element.matches(TEXT)) element.focus();
+  else element.click();
 });
-
-for (const box of document.querySelectorAll("[data-keys-switch]")) {
-  box.checked = localStorage.getItem(STORE) !== "off";
-  box.addEventListener("change", () => localStorage.setItem(STORE, box.checked ? "on" : "off"));
-}
 
 for (const panel of document.querySelectorAll("dialog")) {
   panel.addEventListener("click", (event) => {

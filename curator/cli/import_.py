@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+from sqlalchemy import Engine
 
 from curator.cli._context import home_option, open_database, project_named, settings_for
 from curator.errors import Invalid
 from curator.importers import IMPORTERS
-from curator.services import imports
-from db.models import Source
+from curator.services import imports, prepare
+from db.models import Project, Source
 from db.session import open_session
 
 SHOWN = 5  # skipped lines named on the screen
@@ -47,8 +48,20 @@ def import_(
         source = imports.add_source(session, project_named(session, project), file, importer=importer, mapping=mapping)
     source = imports.run_import(engine, source.id or 0)
     click.echo(json.dumps(summary(source), ensure_ascii=False) if as_json else report(source))
+    look_through(engine, source.project_id, say=not as_json)
     if source.state == "failed":
         raise Invalid(source.error)
+
+
+def look_through(engine: Engine, project_id: int, *, say: bool) -> None:
+    """Look through the new records at once. Interrupted, it is finished by the worker of `curator up`."""
+    with open_session(engine, write=True) as session:
+        waiting = prepare.pending(session, session.get_one(Project, project_id))
+        if waiting:
+            prepare.enqueue(session, project_id)
+    if waiting and say:
+        click.echo("Looking through them for search, repeated questions and personal data …")
+    prepare.run(engine, project_id)
 
 
 def parse_mapping(pairs: tuple[str, ...]) -> dict[str, str]:

@@ -89,9 +89,11 @@ class WholeLoop:
                 click.echo(f"Going on with run {left.id}")
                 return left
             name = f"loop {len(snapshots.recent(session, project)) + 1}"
-            snapshot = snapshots.freeze(session, project, name)
+            snapshot = snapshots.freeze(session, project, name, include_personal=True)  # the people are made up
             run = runs.start(session, project, snapshot, None, {})
         click.echo(f"Dataset {name}: {snapshot.train} to teach, {snapshot.val} to steer by, {snapshot.test} to test")
+        if snapshot.left_out:
+            click.echo(f"Left out, since they hold personal data: {snapshot.left_out}")
         return run
 
     def _teach(self, engine: Engine, queued: Run) -> Run:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from flask import Blueprint, redirect, request, url_for
 from flask.typing import ResponseReturnValue
+from flask_babel import gettext as _
 from pydantic import BaseModel
 
 from curator import security, web
 from curator.security import policy
-from curator.services import accounts, journal
+from curator.services import accounts, journal, keys
 
 bp = Blueprint("auth", __name__)
 
@@ -28,6 +29,11 @@ class SetUpForm(BaseModel):
 class PreferenceForm(BaseModel):
     language: str | None = None
     theme: str | None = None
+
+
+class KeysForm(BaseModel):
+    keys: dict[str, str] = {}
+    single_keys: bool = False
 
 
 class PasswordForm(BaseModel):
@@ -108,6 +114,16 @@ def change_password() -> ResponseReturnValue:
     user = security.current_user()
     accounts.set_password(web.session(), user, form.password)
     return security.sign_in(redirect(url_for("home.index"), 303), user)
+
+
+@bp.post("/account/keys")
+@policy("member")
+def set_keys() -> ResponseReturnValue:
+    """Give the desk's actions this person's keys, or switch single keys off."""
+    form = web.parse_form(KeysForm)
+    keys.remap(security.current_user(), form.keys, single_keys=form.single_keys)
+    web.notify(_("Saved."))
+    return redirect(url_for("auth.account"), 303)
 
 
 @bp.post("/preferences")

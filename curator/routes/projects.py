@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from curator import web
 from curator.security import current_user, policy, project
-from curator.services import accounts, bases, counts, journal, lineage, projects, runs
+from curator.services import accounts, bases, counts, journal, lineage, projects, reasons, runs
 
 bp = Blueprint("projects", __name__, url_prefix="/p/<slug>")
 RECENT = 3
@@ -21,6 +21,18 @@ class SettingsForm(BaseModel):
     system_prompt: str = ""
     prompt_style: str = Field("question", pattern="^(question|passages)$")
     base_id: int | None = None
+    reviews_needed: int | None = Field(None, ge=1, le=3)
+    reason_key: list[str] = []
+    reason_place: list[str] = []
+    reason_en: list[str] = []
+    reason_zh: list[str] = []
+
+    def reason_rows(self) -> list[reasons.Row] | None:
+        """Answer the reasons as they were typed, None where the form had none; a place that is no number is last."""
+        rows = zip(self.reason_key, self.reason_place, self.reason_en, self.reason_zh, strict=False)
+        return [
+            reasons.Row(key, int(place) if place.isdecimal() else reasons.MOST, en, zh) for key, place, en, zh in rows
+        ] or None
 
 
 class RoleForm(BaseModel):
@@ -53,6 +65,7 @@ def settings() -> ResponseReturnValue:
         bases=[(base.id, base.name) for base in bases.all_bases(session)],
         people=accounts.people(session),
         roles=accounts.roles_of(session, project()),
+        places=range(1, reasons.MOST + 1),
     )
 
 
@@ -61,7 +74,10 @@ def settings() -> ResponseReturnValue:
 def save() -> ResponseReturnValue:
     """Save the settings."""
     form = web.parse_form(SettingsForm)
-    projects.configure(web.session(), project(), **form.model_dump())
+    given = form.model_dump(
+        include={"name", "guidelines", "system_prompt", "prompt_style", "base_id", "reviews_needed"}
+    )
+    projects.configure(web.session(), project(), **given, reason_rows=form.reason_rows(), user=current_user())
     journal.note(web.session(), "changed settings", project=project(), user=current_user())
     web.notify(_("Saved."))
     return web.go(url_for("projects.settings"))

@@ -2,42 +2,51 @@
 
 from __future__ import annotations
 
-from babel import Locale, UnknownLocaleError
 from flask import Blueprint, request
 from flask.typing import ResponseReturnValue
-from flask_babel import get_locale
 from flask_babel import lazy_gettext as _
 
-from curator import web
+from curator import chosen, web
 from curator.filters import reason_name
-from curator.security import current_user, policy, project
-from curator.services import counts, desk, records, text
+from curator.routes.batches import names
+from curator.security import current_user, policy, project, role
+from curator.services import assignment, counts, desk, prepare, queue, records, reviews, search, snippets, text, views
+from curator.services import choice as choices
 from db.models import Review
 
 bp = Blueprint("records", __name__, url_prefix="/p/<slug>")
 
-STATES = {
-    "new": _("To review"),
-    "accepted": _("Accepted"),
-    "rejected": _("Rejected"),
-    "unsure": _("Waiting for a lead"),
-}
 VERDICTS = {"accept": _("Accepted"), "reject": _("Rejected"), "skip": _("Skipped"), "unsure": _("Unsure")}
 
 
 @bp.get("/records")
 @policy("viewer")
 def index() -> ResponseReturnValue:
-    """List the records, all or those of one state."""
-    state = request.args.get("state", "")
+    """List the records of a choice: of a state, by filters, by a search."""
+    session, (choice, ignored) = web.session(), choices.read(request.args.to_dict(flat=False))
     after = request.args.get("after", 0, type=int)
-    state = state if state in STATES else ""
+    page = records.page(session, project(), choice, current_user(), after=after)
+    called = names()
     return web.page(
         "records/index.html",
-        page=records.page(web.session(), project(), state=state, after=after),
-        counts=counts.of(web.session(), project()),
-        state=state,
-        states=STATES,
+        page=page,
+        found=records.count(session, project(), choice, current_user()),
+        snippets=snippets.of(session, snippets.missing(page.lines, choice.q), choice.q) if choice.q else {},
+        places=snippets.PLACES,
+        counts=counts.of(session, project()),
+        pending=prepare.pending(session, project()),
+        languages=records.languages(session, project()),
+        views=views.listed(session, project(), current_user()),
+        names=called,
+        choice=choice,
+        chips=chosen.chips(choice, called),
+        ignored=chosen.ignored(ignored),
+        orders=chosen.ORDERS,
+        why=queue.ORDERS[choice.queue_order][1],
+        states=chosen.STATES,
+        signals=chosen.SIGNALS,
+        worse=[(number, _("%(number)s or worse", number=number)) for number in range(1, 6)],
+        at_once=assignment.AT_ONCE,
         first=not after,
     )
 
@@ -50,17 +59,25 @@ def show(record_id: int) -> ResponseReturnValue:
     return web.page(
         "records/show.html",
         card=desk.shown(web.session(), project(), current_user(), record),
-        history=records.history(web.session(), record),
+        history=reviews.visible_history(web.session(), record, current_user(), role()),
+        mine=reviews.newest_of(web.session(), record, current_user()),
         on_desk=False,
+        choice={},
     )
 
 
-def language_name(code: str) -> str:
-    """Say a language in the page's language: zh → Chinese; a code nobody knows stays as it is."""
-    try:
-        return Locale.parse(code, sep="-").get_display_name(get_locale()) or code
-    except (ValueError, UnknownLocaleError):
-        return code
+@bp.get("/records/<int:record_id>/turns")
+@policy("viewer")
+def turns(record_id: int) -> ResponseReturnValue:
+    """Show some more of a long conversation, from before the turn `end`."""
+    record = records.get(web.session(), project(), record_id)
+    end = max(0, min(request.args.get("end", 0, type=int), len(record.turns)))
+    return web.page("records/_turns.html", record=record, end=end)
+
+
+def language_pair(code: str) -> tuple[str, str]:
+    """Answer a language as an option of a field."""
+    return code, chosen.language_name(code)
 
 
 def reason_names(review: Review) -> list[str]:
@@ -71,7 +88,7 @@ def reason_names(review: Review) -> list[str]:
 
 def state_name(state: str) -> str:
     """Say where a record stands, in an expert's words."""
-    return str(STATES[state])
+    return str(chosen.STATES[state])
 
 
 def verdict_name(verdict: str) -> str:
@@ -79,5 +96,16 @@ def verdict_name(verdict: str) -> str:
     return str(VERDICTS[verdict])
 
 
-for filter_ in (language_name, reason_names, state_name, verdict_name, text.markdown, text.folded):
+for filter_ in (
+    chosen.language_name,
+    language_pair,
+    reason_names,
+    state_name,
+    verdict_name,
+    text.markdown,
+    text.looks_like_markdown,
+    text.folded,
+    text.folded_pieces,
+    search.highlight,
+):
     bp.add_app_template_filter(filter_)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
-from flask import Blueprint, make_response, redirect, url_for
+from flask import Blueprint, make_response, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_babel import ngettext
 from pydantic import BaseModel
+from werkzeug.local import LocalProxy
 
-from curator import web
-from curator.security import current_user, policy, project
+from curator import chosen, web
+from curator.routes.batches import names
+from curator.security import current_user, policy, project, role, visitor
+from curator.services import choice as choices
 from curator.services import desk as desks
-from curator.services import diff, queue, records, reviews
+from curator.services import diff, drafts, keys, personal, queue, records, reviews, views
+from curator.services.choice import Choice
+from curator.services.drafts import DraftForm
 from curator.services.reviews import ReviewForm, Stale
 from db.models import Record, Review
 from db.session import open_session
@@ -24,10 +30,17 @@ bp = Blueprint("reviews", __name__, url_prefix="/p/<slug>")
 class TypedForm(BaseModel):
     question: str = ""
     answer: str = ""
+    turns: dict[str, str] = {}
 
 
 class ReleaseForm(BaseModel):
     until: datetime | None = None
+
+
+class HeldForm(BaseModel):
+    """What the browser shows or keeps ready already, and must not be handed again."""
+
+    held: list[int] = []
 
 
 @bp.get("/review")
@@ -35,8 +48,17 @@ class ReleaseForm(BaseModel):
 def desk() -> ResponseReturnValue:
     """Show the next record, or the one this person holds already."""
     with open_session(web.engine(), write=True) as own:  # reserving it is a write, though this is a GET
-        card = desks.next_card(own, project(), current_user(), lease_seconds=web.settings().lease_seconds)
-    return web.page("reviews/desk.html", card=card, on_desk=True)
+        asked = views.resume(own, project(), current_user(), request.args.to_dict(flat=False))
+        card = desks.next_card(own, project(), current_user(), asked, lease_seconds=web.settings().lease_seconds)
+    words = chosen.words(asked, names()) if not asked.is_empty else ""
+    return web.page("reviews/desk.html", card=card, on_desk=True, choice=asked.args(), words=words)
+
+
+@bp.post("/review/ahead")
+@policy("reviewer")
+def ahead() -> ResponseReturnValue:
+    """Reserve and render the record that comes after those the browser holds, so that it is there at once."""
+    return _next()
 
 
 @bp.post("/records/<int:record_id>/reviews")
@@ -45,9 +67,33 @@ def create(record_id: int) -> ResponseReturnValue:
     """Save a judgement and show the next record."""
     form = web.parse_form(ReviewForm)
     record = records.get(web.session(), project(), record_id)
-    review = reviews.add(web.session(), record, current_user(), form)
-    web.notify(_said(review), undo=url_for("reviews.undo"))
+    review = desks.decide(web.session(), record, current_user(), form)
+    web.notify(_said(review), undo=_undo_address())
     return _next(after=record)
+
+
+@bp.post("/records/<int:record_id>/draft")
+@policy("reviewer")
+def keep(record_id: int) -> ResponseReturnValue:
+    """Keep what is typed into a card, while it is typed."""
+    form = web.parse_form(DraftForm)
+    record = records.get(web.session(), project(), record_id)
+    drafts.keep(web.session(), record, current_user(), form)
+    return "", 204
+
+
+@bp.post("/records/<int:record_id>/mask")
+@policy("reviewer")
+def mask(record_id: int) -> ResponseReturnValue:
+    """Answer the typed texts with personal data masked; saving them is an edit like any other."""
+    form = web.parse_form(TypedForm)
+    records.get(web.session(), project(), record_id)
+    texts = {
+        "question": form.question,
+        "answer": form.answer,
+        **{f"turns.{at}": text for at, text in form.turns.items()},
+    }
+    return {name: personal.masked(text) for name, text in texts.items()}
 
 
 @bp.post("/reviews/undo")
@@ -55,10 +101,11 @@ def create(record_id: int) -> ResponseReturnValue:
 def undo() -> ResponseReturnValue:
     """Take back the newest judgement and show its record again, with what was typed."""
     session, lease = web.session(), web.settings().lease_seconds
-    record, review = reviews.undo(session, project(), current_user(), lease_seconds=lease)
-    web.notify(_("Taken back. Here it is again."))
-    card = desks.card_of(session, project(), current_user(), record, review, lease_seconds=lease)
-    return web.fragment("records/_card.html", card=card, on_desk=True)
+    record, review, number = reviews.undo(session, project(), current_user(), lease_seconds=lease)
+    several = ngettext("%(num)d decision was taken back.", "%(num)d decisions were taken back.", number)
+    web.notify(several if number > 1 else _("Taken back. Here it is again."))
+    card = desks.card_of(session, project(), current_user(), record, review, choice=choice(), lease_seconds=lease)
+    return web.fragment("records/_card.html", card=card, on_desk=True, choice=choice().args())
 
 
 @bp.post("/reviews/unskip")
@@ -101,7 +148,8 @@ def compare(record_id: int) -> ResponseReturnValue:
 def conflict(error: Stale) -> ResponseReturnValue:
     """Answer a stale judgement: theirs, mine, and every character that was typed."""
     template = "reviews/_conflict.html" if web.is_htmx() else "reviews/conflict.html"
-    past = [past for past in records.history(web.session(), error.record) if past.retracted_at is None]
+    seen = reviews.visible_history(web.session(), error.record, current_user(), role())
+    past = [past for past in seen if past.retracted_at is None]
     theirs = past[-1] if past else None
     return make_response(web.page(template, record=error.record, form=error.form, theirs=theirs), error.status)
 
@@ -111,8 +159,19 @@ def _next(after: Record | None = None) -> ResponseReturnValue:
     if not web.is_htmx():
         return redirect(web.came_from(), 303)
     session, lease = web.session(), web.settings().lease_seconds
-    card = desks.next_card(session, project(), current_user(), lease_seconds=lease, after=after)
-    return web.fragment("records/_card.html", card=card, on_desk=True)
+    held = web.parse_form(HeldForm).held
+    card = desks.next_card(session, project(), current_user(), choice(), lease_seconds=lease, after=after, held=held)
+    return web.fragment("records/_card.html", card=card, on_desk=True, choice=choice().args())
+
+
+def _undo_address() -> str:
+    said: dict[str, Any] = choice().args()  # url_for names parameters of its own, whose types these are not
+    return url_for("reviews.undo", **said)
+
+
+def choice() -> Choice:
+    """Answer what the address asks the queue for."""
+    return choices.read(request.args.to_dict(flat=False)).choice
 
 
 def _said(review: Review) -> str:
@@ -125,4 +184,10 @@ def _said(review: Review) -> str:
     }[review.verdict]
 
 
+def _keys() -> dict[str, str]:
+    user = visitor()
+    return keys.of(user) if user else {}
+
+
 bp.add_app_template_global(diff.words, "diff")
+bp.app_context_processor(lambda: {"key": LocalProxy(_keys), "all_keys": keys.ACTIONS})

@@ -18,6 +18,7 @@ SHOWN = 20
 class FreezeForm(BaseModel):
     name: str = Field(min_length=1, max_length=80)
     kind: str = Field("sft", pattern="^(sft|preference)$")
+    include_personal: bool = False
 
 
 @bp.get("/")
@@ -40,8 +41,10 @@ def create() -> ResponseReturnValue:
     """Freeze today's approved answers."""
     form = web.parse_form(FreezeForm)
     kind = "preference" if form.kind == "preference" else "sft"
-    snapshot = snapshots.freeze(web.session(), project(), form.name, current_user(), kind)
-    journal.note(web.session(), "froze", snapshot.name, project=project(), user=current_user())
+    included = form.include_personal
+    snapshot = snapshots.freeze(web.session(), project(), form.name, current_user(), kind, include_personal=included)
+    detail = {"include_personal": included, "left_out": snapshot.left_out}
+    journal.note(web.session(), "froze", snapshot.name, project=project(), user=current_user(), detail=detail)
     return web.go(url_for("snapshots.show", snapshot_id=snapshot.id))
 
 
@@ -58,7 +61,7 @@ def show(snapshot_id: int) -> ResponseReturnValue:
         snapshot=snapshot,
         before=before,
         diff=snapshots.diff(session, before, snapshot) if before else None,
-        remarks=snapshots.remarks(snapshot),
+        remarks=snapshots.remarks(snapshot, control=snapshots.holds_control(session, snapshot)),
         split=split,
         examples=snapshots.first(session, snapshot, split, SHOWN),
         exporters=list(EXPORTERS),

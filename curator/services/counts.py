@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sqlalchemy import delete, insert, update
+from sqlalchemy import delete, update
 from sqlmodel import Session, col, func, select
 
+from curator.services import bulk
 from db.models import Project, Record, RecordCount
+
+_count = RecordCount.__table__  # pyright: ignore[reportAttributeAccessIssue] # SQLModel does not declare it
 
 
 def of(session: Session, project: Project) -> dict[str, int]:
@@ -25,13 +28,20 @@ def of_all(session: Session, mine: list[Project]) -> dict[int, dict[str, int]]:
 
 def move(session: Session, project_id: int, changes: Mapping[str, int]) -> None:
     """Add to the counts of some states, in the caller's transaction; negative numbers take away."""
-    for state, change in changes.items():
+    for state, change in sorted(changes.items()):  # in one order, or two transactions wait for each other
         if not change:
             continue
         here = (col(RecordCount.project_id) == project_id, col(RecordCount.state) == state)
         added = update(RecordCount).where(*here).values(number=col(RecordCount.number) + change)
         if session.connection().execute(added).rowcount == 0:
-            session.connection().execute(insert(RecordCount).values(project_id=project_id, state=state, number=change))
+            _begin(session, project_id, state)
+            session.connection().execute(added)
+
+
+def _begin(session: Session, project_id: int, state: str) -> None:
+    """Begin a count at 0; where somebody else begins it at the same time, theirs is the one."""
+    begun = bulk.Insert(_count, ("project_id", "state", "number"), session.connection().dialect)
+    begun.run(session.connection(), [(project_id, state, 0)])
 
 
 def rebuild(session: Session, project: Project) -> None:

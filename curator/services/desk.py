@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from sqlmodel import Session
 
-from curator.services import queue, records
+from curator.services import drafts, evidence, personal, queue, records, reviews, text, twins
+from curator.services.choice import ALL, Choice
+from curator.services.evidence import EMPTY, Evidence
 from curator.services.queue import Progress
+from curator.services.reviews import ReviewForm
 from db.models import Passage, Project, Record, Review, User
+
+SHOWN_TURNS = 40
 
 
 class Typed(Protocol):
@@ -28,6 +34,8 @@ class Typed(Protocol):
     @property
     def turns(self) -> dict[str, str]: ...
     @property
+    def passages(self) -> Mapping[str, str]: ...
+    @property
     def comment(self) -> str: ...
 
 
@@ -35,7 +43,9 @@ class Typed(Protocol):
 class Card:
     """What one card shows. `record` is None when nothing is left; `request_id` names the judgement to come.
 
-    `lease_seconds` is how long the record stays reserved, 0 when it is only looked at.
+    `lease_seconds` is how long the record stays reserved, 0 when it is only looked at. `personal` are the kinds of
+    personal data in it, `unusual` what a reader cannot see in its texts; `kept_at` is when the draft was kept that
+    `typed` comes from.
     """
 
     record: Record | None
@@ -44,14 +54,26 @@ class Card:
     typed: Typed | None
     request_id: str
     lease_seconds: int
+    evidence: Evidence
+    personal: Sequence[str] = ()
+    unusual: Sequence[str] = ()
+    kept_at: datetime | None = None
+    twins: int = 0
 
 
 def next_card(
-    session: Session, project: Project, user: User, *, lease_seconds: int, after: Record | None = None
+    session: Session,
+    project: Project,
+    user: User,
+    choice: Choice,
+    *,
+    lease_seconds: int,
+    after: Record | None = None,
+    held: Sequence[int] = (),
 ) -> Card:
-    """Reserve the next record for a person and answer its card; see queue.claim_next."""
-    record = queue.claim_next(session, project, user, lease_seconds=lease_seconds, after=after)
-    return card_of(session, project, user, record, lease_seconds=lease_seconds)
+    """Reserve the next record of a choice for a person and answer its card; see queue.claim_next."""
+    record = queue.claim_next(session, project, user, choice, lease_seconds=lease_seconds, after=after, held=held)
+    return card_of(session, project, user, record, choice=choice, lease_seconds=lease_seconds)
 
 
 def card_of(
@@ -61,20 +83,45 @@ def card_of(
     record: Record | None,
     typed: Typed | None = None,
     *,
+    choice: Choice = ALL,
     lease_seconds: int = 0,
 ) -> Card:
-    """Answer the card of this record."""
+    """Answer the card of this record, with what this person has typed into it before."""
+    progress, request_id = queue.progress(session, project, user, choice), secrets.token_urlsafe(16)
+    if record is None:
+        return Card(None, (), progress, None, request_id, 0, EMPTY)
+    passages = records.passages(session, record)
+    texts = [passage.text for passage in passages]
+    draft = drafts.of(session, record, user) if typed is None else None
     return Card(
         record=record,
-        passages=records.passages(session, record) if record else (),
-        progress=queue.progress(session, project, user),
-        typed=typed,
-        request_id=secrets.token_urlsafe(16),
+        passages=passages,
+        progress=progress,
+        typed=typed or draft,
+        request_id=request_id,
         lease_seconds=lease_seconds,
+        evidence=evidence.evidence(record.answer, texts),
+        personal=_personal(record, texts),
+        unusual=text.unusual(f"{record.question}\n{record.answer}"),
+        kept_at=draft.saved_at if draft else None,
+        twins=twins.size(session, record.cluster_id) if record.cluster_id else 0,
     )
+
+
+def decide(session: Session, record: Record, user: User, form: ReviewForm) -> Review:
+    """Save a judgement; what was kept of it while it was typed is not needed any more."""
+    review = reviews.add(session, record, user, form)
+    drafts.drop(session, record, user)
+    return review
+
+
+def _personal(record: Record, passages: Sequence[str]) -> Sequence[str]:
+    """Answer the kinds of personal data that people and the assistant said; what passages hold is the company's own."""
+    said = [record.question, record.answer, *(str(turn["content"]) for turn in record.turns[-SHOWN_TURNS:])]
+    return [personal.NAMES[kind] for kind in personal.kinds(said, passages)]
 
 
 def shown(session: Session, project: Project, user: User, record: Record) -> Card:
     """Answer a record's card as it stands: with the correction that settled it, if there is one."""
-    settled: Review | None = records.settled_review(session, record)
+    settled = records.settled_review(session, record)
     return card_of(session, project, user, record, settled)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Any
 
 from sqlalchemy import Row, select
 from sqlmodel import Session
 
+from curator.services import personal
 from curator.services.bulk import fetch
 from db.models import Passage, PreferencePair, Project, Record, Review
 
@@ -22,11 +24,15 @@ _pair = PreferencePair.__table__  # pyright: ignore[reportAttributeAccessIssue] 
 
 @dataclass(frozen=True)
 class Draft:
-    """An example before it is frozen: its content as plain JSON, its record (None: a typed question) and its group."""
+    """An example before it is frozen: its content as plain JSON, its record (None: a typed question) and its group.
+
+    `personal` tells whether the content holds personal data, when asked: most snapshots never need to look.
+    """
 
     record_id: int | None
     group: str
     content: dict[str, Any]
+    personal: Callable[[], bool]
 
 
 def corrected(turns: Sequence[dict[str, str]], corrections: dict[str, str]) -> list[dict[str, str]]:
@@ -75,6 +81,7 @@ def settled_examples(session: Session, project: Project) -> Iterator[Draft]:
     query = (
         select(
             _record.c.id, _record.c.group, _record.c.turns, _record.c.question, _record.c.answer, _record.c.signals,
+            _record.c.personal,
             _review.c.question.label("new_question"), _review.c.answer.label("new_answer"),
             _review.c.turns.label("new_turns"),
         )
@@ -93,7 +100,24 @@ def settled_examples(session: Session, project: Project) -> Iterator[Draft]:
             question = row.question if row.new_question is None else row.new_question
             answer = row.answer if row.new_answer is None else row.new_answer
             before = prompt(project, corrected(row.turns, row.new_turns or {}), question, passages.get(row.id, ()))
-            yield Draft(row.id, row.group, {"messages": [*before, {"role": "assistant", "content": answer}]})
+            messages = [*before, {"role": "assistant", "content": answer}]
+            yield Draft(row.id, row.group, {"messages": messages}, partial(_row_personal, row, messages))
+
+
+def _row_personal(row: Row[Any], messages: Sequence[dict[str, str]]) -> bool:
+    """Tell whether an example holds personal data; where the light job found none, only what was typed is looked at."""
+    if row.personal == "":
+        return _personal([row.new_question or "", row.new_answer or "", *(row.new_turns or {}).values()])
+    return _messages_personal(messages)
+
+
+def _messages_personal(messages: Sequence[dict[str, str]]) -> bool:
+    """Leave the system prompt out of account: the project's own words, not a person's data out of the log."""
+    return _personal([message["content"] for message in messages if message["role"] != "system"])
+
+
+def _personal(texts: Sequence[str]) -> bool:
+    return any(personal.find(text) for text in texts if text)
 
 
 def _passages(session: Session, page: Sequence[Row[Any]]) -> dict[int, list[tuple[str, str]]]:
@@ -114,4 +138,9 @@ def settled_pairs(session: Session, project: Project) -> Iterator[Draft]:
         last = page[-1].id
         for row in page:
             content = {"prompt": row.prompt, "chosen": row.chosen, "rejected": row.rejected}
-            yield Draft(row.record_id, row.group, content)
+            texts = [
+                *row.prompt,
+                {"role": "assistant", "content": row.chosen},
+                {"role": "assistant", "content": row.rejected},
+            ]
+            yield Draft(row.record_id, row.group, content, partial(_messages_personal, texts))

@@ -64,6 +64,8 @@ def language(draft: RecordDraft) -> str:
 def signals(draft: RecordDraft) -> dict[str, Any]:
     """Answer the log's signals with those that the text itself shows: best passage score, refusal, control tokens."""
     found = dict(draft.signals)
+    if draft.language:
+        found["language"] = draft.language
     scores = [passage.score for passage in draft.passages if passage.score is not None]
     if scores and "score" not in found:
         found["score"] = max(scores)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import count
 
 from sqlmodel import Session, col, select
 
 from curator.errors import Conflict, Invalid, NotFound
+from curator.services import guidelines as guidelines_
+from curator.services import jobs, reasons
 from db.models import Base, Membership, ModelVersion, Project, Snapshot, User
 
+REVIEWS_NEEDED = (1, 2, 3)
 REASONS = (
     {"key": "stale", "en": "Out of date", "zh": "信息过时"},
     {"key": "unsupported", "en": "Not in the passages", "zh": "资料中没有依据"},
@@ -69,12 +73,27 @@ def configure(
     system_prompt: str,
     prompt_style: str,
     base_id: int | None,
+    reviews_needed: int | None = None,
+    reason_rows: Sequence[reasons.Row] | None = None,
+    user: User | None = None,
 ) -> None:
-    """Change what a lead can set."""
+    """Change what a lead can set; None leaves it as it is.
+
+    Another text of the guidelines is their next version. Another number of reviews needed lets a worker fold anew
+    what has been judged: with more needed, records with too few wait again, and settle when it is lowered again.
+    """
     if base_id is not None and session.get(Base, base_id) is None:
         raise Invalid("That base model is not on this machine any more; please choose another.")
-    project.name, project.guidelines, project.system_prompt = name, guidelines, system_prompt
+    if reason_rows is not None:
+        project.reasons = reasons.edited(project, reason_rows)
+    guidelines_.change(session, project, guidelines, user)
+    project.name, project.system_prompt = name, system_prompt
     project.prompt_style, project.base_id = prompt_style, base_id
+    if reviews_needed is not None and reviews_needed != project.reviews_needed:
+        if reviews_needed not in REVIEWS_NEEDED:
+            raise Invalid("A record can need 1, 2 or 3 reviews.")
+        project.reviews_needed = reviews_needed
+        jobs.enqueue(session, "light", "refold", f"refold:{project.id}", {"id": project.id})
     session.add(project)
 
 

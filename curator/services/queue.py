@@ -6,35 +6,76 @@ it never decides whether a judgement counts: that is the record's version (see r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, bindparam
-from sqlmodel import Session, col, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Integer, bindparam, tuple_
+from sqlmodel import Session, and_, col, exists, func, or_, select, update
 
+from curator.services.choice import ALL, Choice, Order, waits
+from curator.words import N_
 from db.models import Project, Record, Retraction, Review, User, utc_now
 
+HELD = 50  # records a browser can name as held
 COUNTED = 1_000  # counting stops here: "over 1,000 left" is said at the same price for a million records
 
 
-# Statements are built once: building them anew costs more than SQLite needs to run them.
+ORDERS: dict[Order, tuple[tuple[Any, ...], str]] = {  # SQLAlchemy's orderings, and why it is asked in this order
+    "doubt": ((col(Record.rank),), N_("Complaints first, then refusals, then what retrieval was unsure of.")),
+    "thumbs": ((col(Record.thumbs), col(Record.rank)), N_("What users put their thumb down for comes first.")),
+    "weak": ((col(Record.weak).desc(), col(Record.rank)), N_("Where the best passage matched worst comes first.")),
+    "refusal": ((col(Record.refusal).desc(), col(Record.rank)), N_("Where the assistant refused comes first.")),
+    "asked": ((col(Record.asked).desc(), col(Record.rank)), N_("What people ask most often comes first.")),
+    "oldest": ((), N_("In the order of the log.")),
+    "newest": ((), N_("The newest records of the log come first.")),
+}
+
+# Statements are built once per choice: building them anew costs more than SQLite needs to run them.
 _ME, _PROJECT, _NOW = bindparam("me"), bindparam("project"), bindparam("now")
 _RETRACTED = exists().where(col(Retraction.review_id) == col(Review.id))
 _MINE = exists().where(col(Review.record_id) == col(Record.id), col(Review.user_id) == _ME, ~_RETRACTED)
-_QUEUED = (col(Record.project_id) == _PROJECT, col(Record.state) == "new", ~_MINE)
+_QUEUED = (col(Record.project_id) == _PROJECT, waits(), ~_MINE)
 _FREE = or_(col(Record.claimed_until).is_(None), col(Record.claimed_until) <= _NOW, col(Record.claimed_by) == _ME)
-_BEHIND = (
-    col(Record.rank) >= bindparam("last_rank"),
-    or_(col(Record.rank) > bindparam("last_rank"), col(Record.id) > bindparam("last_id")),
-)
+_NOT_HELD = col(Record.id).not_in(bindparam("held", expanding=True))
+_FOR_ME, _FOR_ALL = col(Record.assigned_to) == _ME, col(Record.assigned_to).is_(None)
 
 
-def _claiming(*where: ColumnElement[bool]) -> Any:  # an UPDATE that answers rows; SQLAlchemy's name for it is generic
+def _behind(order: Order) -> list[ColumnElement[bool]]:
+    """Answer what stands behind a record in an order, as ranges of its index, the nearest first."""
+    age, place = bindparam("last_id", type_=Integer), bindparam("last_rank", type_=Integer)
+    tail = tuple_(col(Record.rank), col(Record.id)) > tuple_(place, age)
+    if order in ("oldest", "newest"):
+        return [col(Record.id) > age if order == "oldest" else col(Record.id) < age]
+    if order == "doubt":
+        return [tail]
+    first: Any = getattr(Record, order)  # the column the order is named after
+    last = bindparam("last_first", type_=first.type)
+    return [and_(first == last, tail), first > last if order == "thumbs" else first < last]
+
+
+@lru_cache(maxsize=512)
+def _claiming(choice: Choice, *, for_me: bool, behind: int | None = None) -> Any:  # an UPDATE that answers rows
+    """Build the claim of one choice: along the index of its order, what is assigned to me or what is for everybody.
+
+    `behind` is which of the ranges behind a record is looked through; see _behind.
+    """
+    where = [
+        *_QUEUED,
+        _FREE,
+        _NOT_HELD,
+        _FOR_ME if for_me else _FOR_ALL,
+        *choice.facets(),
+        *([] if behind is None else [_behind(choice.queue_order)[behind]]),
+    ]
+    order, _ = ORDERS[choice.queue_order]
+    by_age = col(Record.id).desc() if choice.queue_order == "newest" else col(Record.id)
     candidate = (
         select(Record.id)
-        .where(*_QUEUED, _FREE, *where)
-        .order_by(col(Record.rank), col(Record.id))
+        .where(*where)
+        .order_by(*order, by_age)
         .limit(1)
         .with_for_update(skip_locked=True)  # for PostgreSQL; SQLite has one writer at a time
         .scalar_subquery()
@@ -47,8 +88,12 @@ def _claiming(*where: ColumnElement[bool]) -> Any:  # an UPDATE that answers row
     )
 
 
-CLAIM, CLAIM_BEHIND = _claiming(), _claiming(*_BEHIND)
-_LEFT = select(func.count()).select_from(select(Record.id).where(*_QUEUED).limit(COUNTED + 1).subquery())
+@lru_cache(maxsize=256)
+def _counting(choice: Choice) -> Any:  # a SELECT of one number
+    waiting = select(Record.id).where(*_QUEUED, or_(_FOR_ME, _FOR_ALL), *choice.facets()).limit(COUNTED + 1)
+    return select(func.count()).select_from(waiting.subquery())
+
+
 _newest = (
     select(Review.created_at)
     .where(col(Review.user_id) == _ME, col(Review.verdict) != "skip", ~_RETRACTED)
@@ -68,30 +113,61 @@ class Progress:
     skipped: int  # known only when nothing is left, since only then it is shown
 
 
-def claim_next(
-    session: Session, project: Project, user: User, *, lease_seconds: int, after: Record | None = None
-) -> Record | None:
-    """Reserve and answer the next record for a person, or None when nothing is left for them.
+class Holder(NamedTuple):
+    """Who has a record reserved, and until when."""
 
-    One conditional UPDATE along the index record_queue, by rank and then age. What this person holds already counts
-    as free, so a reload brings the same card back. Not offered: what others hold, and what this person has judged or
-    skipped (see reviews.unskip). Where a record needs several reviews, the ones a person has done stay in the
-    queue for others; `after` starts behind the last one instead of stepping over all of them again.
+    user_id: int
+    name: str
+    until: datetime
+
+
+def claim_next(
+    session: Session,
+    project: Project,
+    user: User,
+    choice: Choice = ALL,
+    *,
+    lease_seconds: int,
+    after: Record | None = None,
+    held: Sequence[int] = (),
+) -> Record | None:
+    """Reserve and answer the next record of a choice for a person, or None when nothing is left for them.
+
+    One conditional UPDATE along the index of the choice's order: first what is assigned to this person, then what is
+    assigned to nobody. What this person holds already counts as free, so a reload brings the same card back; `held`
+    are records on their screen that must not come again. Not offered: what others hold, and what this person has
+    judged or skipped (see reviews.unskip). Where a record needs several reviews, the ones a person has done stay in
+    the queue for others, and a choice leaves many out: there `after` starts behind the last one, instead of stepping
+    over all of them again, and only then from the start.
     """
     now = utc_now()
     values: dict[str, Any] = {  # values of several types
         "me": user.id, "project": project.id, "now": now, "until": now + timedelta(seconds=lease_seconds),
+        "held": [*held[:HELD], 0],
     }  # fmt: skip
-    if after is not None and project.reviews_needed > 1:
-        found = _claim(session, CLAIM_BEHIND, {**values, "last_rank": after.rank, "last_id": after.id})
-        if found is not None:
-            return found
-    return _claim(session, CLAIM, values)
+    mine = _claim(session, _claiming(choice, for_me=True), values)
+    if mine is not None:
+        return mine
+    if after is not None and (project.reviews_needed > 1 or not choice.is_empty):
+        order = choice.queue_order
+        last = {"last_rank": after.rank, "last_id": after.id, "last_first": getattr(after, order, None)}
+        for number in range(len(_behind(order))):
+            found = _claim(session, _claiming(choice, for_me=False, behind=number), {**values, **last})
+            if found is not None:
+                return found
+    return _claim(session, _claiming(choice, for_me=False), values)
 
 
 def _claim(session: Session, statement: Any, values: dict[str, Any]) -> Record | None:  # as _claiming and above
     options = {"synchronize_session": False, "populate_existing": True}
     return session.exec(statement, params=values, execution_options=options).scalar_one_or_none()
+
+
+def holder(session: Session, record: Record) -> Holder | None:
+    """Answer who has a record reserved just now, or None."""
+    if record.claimed_by is None or record.claimed_until is None or record.claimed_until <= utc_now():
+        return None
+    return Holder(record.claimed_by, session.get_one(User, record.claimed_by).name, record.claimed_until)
 
 
 def claim(session: Session, record: Record, user: User, *, lease_seconds: int) -> Record:
@@ -128,9 +204,9 @@ def release(session: Session, record: Record, user: User, *, until: datetime | N
     session.exec(query.values(claimed_by=None, claimed_until=None))
 
 
-def remaining(session: Session, project: Project, user: User) -> int:
-    """Count what is left in the queue for a person, up to COUNTED + 1, which means: more than COUNTED."""
-    return session.exec(_LEFT, params={"me": user.id, "project": project.id}).one()
+def remaining(session: Session, project: Project, user: User, choice: Choice = ALL) -> int:
+    """Count what is left of a choice for a person, up to COUNTED + 1, which means: more than COUNTED."""
+    return session.exec(_counting(choice), params={"me": user.id, "project": project.id}).one()
 
 
 def done_today(session: Session, user: User) -> int:
@@ -154,7 +230,7 @@ def skipped(session: Session, project: Project, user: User) -> list[Review]:
     )  # fmt: skip
 
 
-def progress(session: Session, project: Project, user: User) -> Progress:
+def progress(session: Session, project: Project, user: User, choice: Choice = ALL) -> Progress:
     """Say where a person stands in this queue."""
-    left = remaining(session, project, user)
+    left = remaining(session, project, user, choice)
     return Progress(left, done_today(session, user), 0 if left else len(skipped(session, project, user)))

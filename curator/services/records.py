@@ -7,13 +7,17 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select as select_columns
-from sqlmodel import Session, and_, col, func, or_, select
+from sqlmodel import Session, col, func, select
 
 from curator.errors import NotFound
+from curator.services import search
+from curator.services.choice import ALL, Choice
 from db.models import Json, Passage, Project, Record, Retraction, Review, User
 
 TEASER = 300
-HIGHEST_ID = 2**63 - 1  # what the database can compare with; an address may say more
+COUNTED = 1_000
+SEEN = 2_000  # records that are looked at for their languages
+HIGHEST_ID = 2**31 - 1  # what PostgreSQL can compare an id with; an address may say more
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class Line:
     language: str
     signals: Json
     happened_at: datetime | None
+    assigned_to: int | None
+    cluster_id: int | None
 
 
 @dataclass(frozen=True)
@@ -61,27 +67,52 @@ def passages(session: Session, record: Record) -> list[Passage]:
     return list(session.exec(select(Passage).where(Passage.record_id == record.id).order_by(col(Passage.position))))
 
 
-def page(session: Session, project: Project, *, state: str = "", after: int = 0, limit: int = 50) -> Page:
-    """List records from behind the record `after`: all in the order of the log, those of one state by their rank.
+def page(
+    session: Session,
+    project: Project,
+    choice: Choice = ALL,
+    user: User | None = None,
+    *,
+    after: int = 0,
+    limit: int = 50,
+) -> Page:
+    """List the records of a choice in the order of the log, from behind the record `after`.
 
-    Pages are found by key, so the thousandth costs what the first does.
+    A search lists what it finds from the newest on. Pages are found by key: the thousandth costs what the first does.
     """
     after = max(0, min(after, HIGHEST_ID))
+    query = _lines(project, choice, user)
+    if choice.q:
+        query = search.newest(session, query, choice.q, before=after)
+    else:
+        query = query.where(col(Record.id) > after).order_by(col(Record.id))
+    lines = [Line(*row) for row in session.connection().execute(query.limit(limit + 1))]
+    return Page(lines[:limit], lines[limit - 1].id if len(lines) > limit else None)
+
+
+def count(session: Session, project: Project, choice: Choice, user: User | None = None) -> int:
+    """Count the records of a choice up to COUNTED + 1, which means: more than COUNTED."""
+    query = _lines(project, choice, user).with_only_columns(Record.id)
+    found = (search.among(session, query, choice.q) if choice.q else query).limit(COUNTED + 1).subquery()
+    return session.exec(select(func.count()).select_from(found)).one()
+
+
+def _lines(project: Project, choice: Choice, user: User | None) -> Any:  # a SELECT of several columns
     shown: list[Any] = [  # columns of several types
         Record.id, Record.state, func.substr(Record.question, 1, TEASER), func.substr(Record.answer, 1, TEASER),
         Record.rating, Record.edited, Record.language, Record.signals, Record.happened_at,
+        Record.assigned_to, Record.cluster_id,
     ]  # fmt: skip
-    query = select_columns(*shown).where(col(Record.project_id) == project.id).limit(limit + 1)
-    if state:
-        query = query.where(col(Record.state) == state).order_by(col(Record.rank), col(Record.id))
-        rank = session.exec(select(Record.rank).where(Record.id == after)).first() if after else None
-        if rank is not None:
-            same = and_(col(Record.rank) == rank, col(Record.id) > after)
-            query = query.where(col(Record.rank) >= rank, or_(col(Record.rank) > rank, same))
-    else:
-        query = query.where(col(Record.id) > after).order_by(col(Record.id))
-    lines = [Line(*row) for row in session.connection().execute(query)]
-    return Page(lines[:limit], lines[limit - 1].id if len(lines) > limit else None)
+    return select_columns(*shown).where(
+        col(Record.project_id) == project.id, *choice.conditions((user.id if user else None) or 0)
+    )
+
+
+def languages(session: Session, project: Project) -> list[str]:
+    """Answer the languages that a filter offers: English, Chinese, and those of the newest records."""
+    newest = select(Record.language).where(Record.project_id == project.id).order_by(col(Record.id).desc()).limit(SEEN)
+    found = session.exec(select(newest.subquery().c.language).distinct())
+    return list(dict.fromkeys(["en", "zh", *sorted(code for code in found if code)]))
 
 
 def history(session: Session, record: Record) -> list[Past]:

@@ -1,16 +1,27 @@
-"""Reviews: people's judgements, appended for ever. What they make of a record is in folding.py."""
+"""Reviews: people's judgements, appended for ever. What they make of a record is in folding.py.
+
+Where a record needs several reviews, or is one that people are measured by, everybody judges it blind: see
+visible_history, and what add() does when somebody else's opinion came first.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel, Field, model_validator
-from sqlmodel import Session, col, exists, select, update
+from sqlalchemy import case
+from sqlmodel import Session, col, select, update
 
-from curator.errors import Conflict, Forbidden, Invalid, NotFound
-from curator.services import accounts, folding, queue, records
-from db.models import PassageVerdict, Project, Record, Retraction, Review, User, Verdict
+from curator.errors import Conflict, Forbidden, Invalid
+from curator.services import accounts, assignment, folding, reasons, records
+from curator.services.batches import add_batch
+from curator.services.records import Past
+from curator.services.undo import Undone, is_retracted, undo, unskip
+from db.models import PassageVerdict, Project, Record, Review, User, Verdict
+
+__all__ = [
+    "ReviewForm", "Stale", "Undone", "add", "add_batch", "newest_of", "undo", "unskip", "visible_history",
+]  # fmt: skip
 
 LONGEST = 4_000_000  # characters of a correction
 
@@ -54,23 +65,52 @@ def add(session: Session, record: Record, user: User, form: ReviewForm) -> Revie
 
     The same request_id again (a double click, a retry) is the same review. Raises Stale when the record was decided
     since the form was made, Invalid for a rejection without a reason or an emptied text, Forbidden where a lead has
-    had the last word. A skip changes nothing about the record, so it is never stale.
+    had the last word. A skip changes nothing about the record, so it is never stale. Nor is a blind opinion that only
+    other blind opinions came before: all of them count, and `record_version` says in which order they came.
     """
     known = _by_request(session, record, user, form.request_id)
     if known is not None:
         return known
     project = folding.project_of(session, record)
     review = _checked(session, project, record, user, form)
-    if not _take(session, record, form):
+    if not _take(session, record, review):
         known = _by_request(session, record, user, form.request_id)
         if known is not None:
             return known
-        session.refresh(record)
-        raise Stale(record, form)
+        session.refresh(record, with_for_update=True)
+        if not _goes_beside(session, project, record, review):
+            raise Stale(record, form)
+        review.record_version = record.version
+        _take(session, record, review)
     session.add(review)
     session.flush()
-    folding.refold(session, record)
+    if review.verdict != "skip":
+        folding.refold(session, record)
+        if record.state == "new" and record.assigned_to == user.id:
+            assignment.pass_on(session, user, [record.id or 0])
     return review
+
+
+def visible_history(session: Session, record: Record, user: User, role: str | None) -> list[Past]:
+    """List a record's reviews that a person may see, oldest first.
+
+    Their own always. Others' only when they cannot sway this person any more: once this person has decided, or the
+    record is settled; where it waits for a lead, a lead. A reviewer is measured by a gold record, so there they
+    decide first.
+    """
+    past = records.history(session, record)
+    own = [one for one in past if one.review.user_id == user.id]
+    if any(one.review.verdict != "skip" and one.retracted_at is None for one in own):
+        return past
+    if record.state == "unsure":
+        return past if role in ("lead", "admin") else own
+    return own if record.state == "new" or (record.gold and role == "reviewer") else past
+
+
+def newest_of(session: Session, record: Record, user: User) -> Review | None:
+    """Answer this person's newest opinion on a record that was not taken back, skips left out."""
+    mine = (Review.record_id == record.id, Review.user_id == user.id, col(Review.verdict) != "skip", ~is_retracted())
+    return session.exec(select(Review).where(*mine).order_by(col(Review.id).desc()).limit(1)).first()
 
 
 def _by_request(session: Session, record: Record, user: User, request_id: str) -> Review | None:
@@ -81,13 +121,10 @@ def _by_request(session: Session, record: Record, user: User, request_id: str) -
 
 
 def _checked(session: Session, project: Project, record: Record, user: User, form: ReviewForm) -> Review:
-    """Make the review a form asks for, or refuse it."""
-    reasons = [reason for reason in dict.fromkeys(form.reasons) if reason in {r["key"] for r in project.reasons}]
-    if form.verdict == "reject" and not reasons and project.reasons:
-        raise Invalid("Please choose at least one reason for the rejection.")
+    """Make the review a form asks for, or refuse it. A lead's word on what reviewers have judged is an adjudication."""
     leads = record.state != "new" and accounts.role_in(session, user, project) in ("lead", "admin")
     settled = records.settled_review(session, record)
-    if settled and settled.adjudication and not leads and form.verdict != "skip":
+    if settled and settled.adjudication and not leads and not record.gold and form.verdict != "skip":
         raise Forbidden("A lead has settled this record. Ask them if you see it differently.")
     return Review(
         record_id=record.id or 0,
@@ -95,7 +132,7 @@ def _checked(session: Session, project: Project, record: Record, user: User, for
         request_id=form.request_id,
         verdict=form.verdict,
         rating=form.rating,
-        reasons=reasons,
+        reasons=reasons.chosen(project, form.verdict, form.reasons),
         question=_correction(record.question, form.question, form.verdict),
         answer=_correction(record.answer, form.answer, form.verdict),
         turns=_corrected_turns(record, form),
@@ -131,43 +168,34 @@ def _corrected_turns(record: Record, form: ReviewForm) -> dict[str, str]:
     return found
 
 
-def _take(session: Session, record: Record, form: ReviewForm) -> bool:
-    """Free the record and count its version up, if it is still the version that was judged."""
-    query = update(Record).where(col(Record.id) == record.id).values(claimed_by=None, claimed_until=None)
-    if form.verdict != "skip":
-        query = query.where(col(Record.version) == form.version).values(version=col(Record.version) + 1)
+def _take(session: Session, record: Record, review: Review) -> bool:
+    """Give the record back and count its version up, if it is still the version that was judged.
+
+    Somebody else's reservation stays: where several reviews are needed they may be at it when this one comes late.
+    """
+    held = col(Record.claimed_by) == review.user_id
+    query = (
+        update(Record)
+        .where(col(Record.id) == record.id)
+        .values(
+            claimed_by=case((held, None), else_=col(Record.claimed_by)),
+            claimed_until=case((held, None), else_=col(Record.claimed_until)),
+        )
+    )
+    if review.verdict != "skip":
+        query = query.where(col(Record.version) == review.record_version).values(version=col(Record.version) + 1)
     return session.exec(query).rowcount == 1
 
 
-def undo(session: Session, project: Project, user: User, *, lease_seconds: int) -> tuple[Record, Review]:
-    """Take back a person's newest review here; answer its record, reserved for them again, and the review."""
-    review = session.exec(
-        select(Review)
-        .join(Record, col(Record.id) == col(Review.record_id))
-        .where(Review.user_id == user.id, Record.project_id == project.id, ~_is_retracted())
-        .order_by(col(Review.id).desc())
-        .limit(1)
-    ).first()
-    if review is None:
-        raise NotFound("There is nothing to take back.")
-    record = records.get(session, project, review.record_id)
-    session.refresh(record, with_for_update=True)  # a judgement landing just now waits, and is folded in after us
-    _retract(session, user, [review])
-    folding.refold(session, record)
-    return queue.claim(session, record, user, lease_seconds=lease_seconds), review
+def _goes_beside(session: Session, project: Project, record: Record, review: Review) -> bool:
+    """Tell whether a judgement of an older version counts all the same; the record is locked.
 
-
-def unskip(session: Session, project: Project, user: User) -> int:
-    """Put what a person has skipped back into their queue; answer how many."""
-    skips = queue.skipped(session, project, user)
-    _retract(session, user, skips)
-    return len(skips)
-
-
-def _retract(session: Session, user: User, taken_back: Iterable[Review]) -> None:
-    session.add_all([Retraction(review_id=review.id or 0, user_id=user.id or 0) for review in taken_back])
-    session.flush()
-
-
-def _is_retracted() -> Any:  # an SQL condition
-    return exists().where(col(Retraction.review_id) == col(Review.id))
+    It does when only other people's blind opinions came between: the record still waits for more of them, or it is
+    one that people are measured by. It does not when this person has judged the record since, say in another window.
+    """
+    blind = record.state == "new" and project.reviews_needed > 1
+    if not (blind or record.gold) or review.adjudication or review.record_version > record.version:
+        return False
+    mine = (Review.record_id == record.id, Review.user_id == review.user_id, Review.verdict != "skip")
+    since = select(Review.id).where(*mine, col(Review.record_version) >= review.record_version)
+    return session.exec(since.limit(1)).first() is None

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from sqlalchemy import Engine
 from sqlmodel import Session, col, select
 
-from curator.services import accounts, imports, pins, projects, reviews
+from curator.services import accounts, imports, pins, prepare, projects, reviews
 from curator.settings import Settings
 from db.models import Base, Json, Project, Record, Source, User, Verdict
 from db.session import open_session
@@ -61,6 +61,7 @@ def load(engine: Engine, settings: Settings, base: Base, creator: User | None = 
         project = _project(session, base, creator)
         source = _source(session, project, settings)
     imports.run_import(engine, source.id or 0)
+    prepare.run(engine, project.id or 0)
     with open_session(engine, write=True) as session:
         expert = _expert(session, project)
         records = _records(session, project)

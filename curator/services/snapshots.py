@@ -9,13 +9,14 @@ from hashlib import sha256
 from itertools import islice
 from typing import NamedTuple, cast
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlmodel import Session, col
 
 from curator.errors import Conflict, Invalid, NotFound
 from curator.exporters import PreferenceExample
 from curator.services.bulk import Insert, fetch
 from curator.services.examples import Draft, settled_examples, settled_pairs
+from curator.services.intake import CONTROL
 from db.models import (
     ExampleContent,
     Project,
@@ -51,14 +52,22 @@ def split_of(group: str, seed: int) -> Split:
 
 
 def freeze(
-    session: Session, project: Project, name: str, user: User | None = None, kind: SnapshotKind = "sft"
+    session: Session,
+    project: Project,
+    name: str,
+    user: User | None = None,
+    kind: SnapshotKind = "sft",
+    *,
+    include_personal: bool = False,
 ) -> Snapshot:
     """Freeze today's settled examples as a new snapshot.
 
     The content is copied, not pointed at, so a later review cannot change what a model was taught. Examples stand
     in the order of their hashes, and two equal ones count once, so that the same approved answers give the same
     sha256 whatever order they came in. A small set may leave val or test empty; remarks() says so, nothing is
-    forced. Raises Conflict for a name that is taken, Invalid when nothing is approved or all of it is held out.
+    forced. Examples that hold personal data, after correction, stay out and are counted in `left_out`, unless a
+    lead says `include_personal`. Raises Conflict for a name that is taken, Invalid when nothing is approved, all of
+    it holds personal data or all of it is held out.
     """
     name = name.strip()
     if not name:
@@ -66,7 +75,13 @@ def freeze(
     if session.scalar(select(Snapshot).where(col(Snapshot.project_id) == project.id, col(Snapshot.name) == name)):
         raise Conflict("There is a snapshot called “%(name)s” already. Choose another name.", name=name)
     source = settled_examples(session, project) if kind == "sft" else settled_pairs(session, project)
-    places = _store(session, source, project.seed)
+    left_out = _LeftOut()
+    places = _store(session, source if include_personal else left_out.of(source), project.seed)
+    if not places and left_out.count:
+        raise Invalid(
+            "All approved answers hold personal data, so nothing would be left to freeze. Mask it first, or let a lead "
+            "include such answers."
+        )
     if not places:
         raise Invalid("Nothing is approved yet. Approve some answers first, then freeze them.")
     if not any(place.split == "train" for place in places):
@@ -74,7 +89,8 @@ def freeze(
     counts = {split: sum(place.split == split for place in places) for split in SPLITS}
     snapshot = Snapshot(
         project_id=project.id or 0, name=name, kind=kind, sha256=_hash(places), seed=project.seed,
-        train=counts["train"], val=counts["val"], test=counts["test"], created_by=user.id if user else None,
+        train=counts["train"], val=counts["val"], test=counts["test"],
+        left_out=left_out.count, created_by=user.id if user else None,
     )  # fmt: skip
     session.add(snapshot)
     session.flush()
@@ -82,6 +98,20 @@ def freeze(
     columns = ("snapshot_id", "position", "content_sha256", "record_id", "group", "split")
     Insert(_place, columns, session.get_bind().dialect).run(session.connection(), rows)
     return snapshot
+
+
+class _LeftOut:
+    """Counts the examples that are kept out of a snapshot as they pass by."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def of(self, drafts: Iterable[Draft]) -> Iterator[Draft]:
+        for draft in drafts:
+            if draft.personal():
+                self.count += 1
+            else:
+                yield draft
 
 
 def _store(session: Session, drafts: Iterable[Draft], seed: int) -> list[_Place]:
@@ -148,14 +178,39 @@ def first(session: Session, snapshot: Snapshot, split: str, limit: int) -> list[
     return list(islice(read(session, snapshot, split), limit))
 
 
-def remarks(snapshot: Snapshot) -> list[str]:
-    """Answer what a person should know about a snapshot's split, a sentence each."""
+def remarks(snapshot: Snapshot, *, control: bool = False) -> list[str]:
+    """Answer what a person should know about a snapshot, a sentence each; `control` as holds_control() says."""
     found: list[str] = []
     if not snapshot.val:
         found.append("No example is held out while training, so training cannot tell when to stop early.")
     if not snapshot.test:
         found.append("No example is kept for the exam, so the new model cannot be compared with the old one on it.")
+    if control:
+        found.append(
+            "Some examples hold control signs of a chat template, such as im_start. They are kept as they are, but "
+            "may teach the model to stop or to change roles in the middle of an answer."
+        )
     return found
+
+
+def holds_control(session: Session, snapshot: Snapshot) -> bool:
+    """Tell whether an example holds control tokens of a chat template, which would spoil what is taught."""
+    likely = or_(
+        *(_content.c.body.like(f"%{sign}%") for sign in ("<|%|>", "<s>", "</s>", "INST]", "<<SYS>>", "_of_turn>"))
+    )
+    query = (
+        select(_place.c.position, _content.c.body)
+        .join(_content, _content.c.sha256 == _place.c.content_sha256)
+        .where(_place.c.snapshot_id == snapshot.id, likely)
+        .order_by(_place.c.position)
+        .limit(BATCH)
+    )
+    last = -1
+    while page := fetch(session, query.where(_place.c.position > last)):
+        if any(CONTROL.search(body) for _, body in page):
+            return True
+        last = page[-1][0]
+    return False
 
 
 def examples(session: Session, snapshot: Snapshot, split: Split | None = None) -> Iterator[Example]:

@@ -10,9 +10,14 @@ from sqlmodel import SQLModel
 import db.models  # noqa: F401  the tables register themselves
 
 
+def _is_ours(name: str | None, kind: str, parents: object) -> bool:
+    """Leave out the search index, which db/search.py makes for each database in its own way."""
+    return not (kind == "table" and str(name).startswith("record_search"))
+
+
 def test_migrated_and_declared_tables_are_the_same(engine: Engine) -> None:
     with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "include_name": _is_ours})
         assert compare_metadata(context, SQLModel.metadata) == []
 
 

@@ -5,6 +5,8 @@ import json
 import sqlalchemy as sa
 from alembic import op
 
+from db import search
+
 revision = '0002'
 down_revision = '0001'
 branch_labels = None
@@ -100,8 +102,15 @@ def upgrade() -> None:
     op.create_index('ix_record_question_key', 'record', ['question_key'])
     op.execute('CREATE INDEX record_cluster ON record (cluster_id) WHERE cluster_id IS NOT NULL')
     op.execute("CREATE INDEX review_batch ON review (batch) WHERE batch != ''")
+    op.execute('CREATE INDEX review_final ON review (id) WHERE adjudication')
+    op.create_index('ix_review_created_at', 'review', ['created_at'])
+    op.execute('CREATE INDEX record_gold ON record (project_id, id) WHERE gold')
+    op.execute("CREATE INDEX record_unsure ON record (project_id, id) WHERE state = 'unsure'")
+    op.execute('DROP INDEX record_queue')
+    op.execute('CREATE INDEX record_state ON record (project_id, state, id)')
     for order, columns in QUEUE.items():
         op.execute(f"CREATE INDEX queue_{order} ON record (project_id, assigned_to, {columns}) WHERE state = 'new'")
+    search.create(op.get_bind())
 
 
 def _add(table: str, column: str, kind: str) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
 from flask.testing import FlaskClient
 
-from curator.services import reviews
+from curator.services import reviews, search
 from curator.services.reviews import ReviewForm
 from db.models import User
 from tests.factories import make_record, reload
@@ -98,3 +99,79 @@ def test_a_reviewer_decides_on_the_records_own_page_without_javascript(sign_in, 
 @pytest.mark.parametrize("address", ["/p/ferry/records/999", "/p/ferry/records/99999999999999999999999"])
 def test_a_record_that_is_not_there_is_a_404(client, project, address):
     assert client.get(address).status_code == 404
+
+
+def test_what_makes_no_sense_in_the_address_is_named_and_the_rest_counts(client, session, project):
+    make_record(session, project, language="zh", question="问题？")
+    make_record(session, project, language="en", question="English?")
+
+    page = client.get("/p/ferry/records?language=zh&order=password_hash&source=9e9&longest=-1&since=2026-02-30")
+
+    assert page.status_code == 200 and "问题？" in page.text and "English?" not in page.text
+    assert "left out: log, from, longest, order" in page.text
+
+
+@pytest.mark.parametrize(
+    "query", [f"q={'x' * 10_000}", "q=%00", "q=%22%22%22*", "source=" + "9" * 5_000, "twins=<b>", "q=<b>"]
+)
+def test_whatever_an_address_says_the_list_answers_and_says_no_html(client, session, project, query):
+    make_record(session, project, question="<b>x</b>")
+
+    page = client.get(f"/p/ferry/records?{query}")
+
+    assert page.status_code == 200 and "<b>" not in page.text.split("<main")[1].replace("<b>{", "")
+
+
+def test_each_filter_is_a_chip_that_removes_it(client, session, project, make_user):
+    record = make_record(session, project, language="zh", thumbs=-1, refusal=True, cluster_id=None)
+    query = "language=zh&signal=down&signal=refusal&state=new&order=newest"
+
+    page = client.get(f"/p/ferry/records?{query}").text
+    chips = page.split('aria-label="Filters in use"')[1].split("</ul>")[0]
+
+    assert f"/records/{record.id}" in page and "1 record<" in page
+    for words, rest in (
+        ("Thumbs down", "state=new&amp;signal=refusal&amp;language=zh&amp;order=newest"),
+        ("Chinese", "state=new&amp;signal=down&amp;signal=refusal&amp;order=newest"),
+    ):
+        assert words in chips and f'href="/p/ferry/records?{rest}"' in chips
+
+
+def test_reviewers_go_from_the_list_to_the_desk_or_decide_together_and_viewers_do_not(
+    client, session, project, make_user, sign_in
+):
+    make_record(session, project, language="zh")
+    reviewer = sign_in(make_user("noor"))
+    page = reviewer.get("/p/ferry/records?language=zh&state=new").text
+
+    assert 'href="/p/ferry/review?language=zh"' in page
+    assert 'href="/p/ferry/batches/new?state=new&amp;language=zh"' in page and "/records/assign" not in page
+    assert 'href="/p/ferry/review?order=doubt"' in reviewer.get("/p/ferry/records").text
+    assert "batches/new" not in reviewer.get("/p/ferry/records?state=accepted").text
+    assert "Review these" not in client.get("/p/ferry/records").text
+
+
+def test_a_search_says_where_it_found_what_the_list_does_not_show(client, session, project):
+    found = make_record(
+        session, project, question="Dogs?", passages=[("rules.pdf", "A dog needs a <muzzle> on board.", 0.9)]
+    )
+    shown = make_record(session, project, question="Which muzzle?")
+    search.put(session, [found, shown, make_record(session, project)])
+    session.commit()
+
+    page = client.get("/p/ferry/records?q=muzzle").text
+
+    assert "2 records" in page and "Which <mark>muzzle</mark>?" in page
+    assert "in a passage:" in page and "needs a &lt;<mark>muzzle</mark>&gt; on board" in page
+
+
+def test_a_search_goes_on_behind_the_last_record(client, session, project):
+    made = [make_record(session, project, question=f"Ferry {number}?") for number in range(53)]
+    search.put(session, made)
+    session.commit()
+
+    first = client.get("/p/ferry/records?q=ferry").text
+    second = client.get(re.search(r'href="([^"]*after=[^"]*)"', first).group(1).replace("&amp;", "&")).text
+
+    assert "<mark>Ferry</mark> 52?" in first and "<mark>Ferry</mark> 2?" not in first
+    assert "<mark>Ferry</mark> 2?" in second and "<mark>Ferry</mark> 0?" in second and "More records" not in second

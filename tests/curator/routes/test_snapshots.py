@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import Engine
-from sqlmodel import Session, select
+from sqlmodel import Session, col, select
 
 from curator.services import projects
 from curator.settings import Settings
@@ -142,3 +142,41 @@ def test_a_reviewer_may_look_but_not_freeze(
     assert client.get(HERE).status_code == 200
     assert client.post(HERE, data={"name": "v1"}).status_code == 403
     assert session.exec(select(Snapshot)).all() == []
+
+
+@pytest.mark.usefixtures("approved")
+def test_personal_data_stays_out_unless_the_lead_ticks_the_box(
+    lead: FlaskClient, session: Session, project: Project
+) -> None:
+    make_record(session, project, state="accepted", settled_at=utc_now(), group="g1", answer="Call +44 20 7946 0958.")
+    assert 'name="include_personal"' in lead.get(HERE).text
+
+    without = lead.post(HERE, data={"name": "v1"}).headers["Location"]
+    held = lead.post(HERE, data={"name": "v2", "include_personal": "1"}).headers["Location"]
+
+    session.rollback()
+    assert [one.left_out for one in session.exec(select(Snapshot).order_by(col(Snapshot.id)))] == [1, 0]
+    assert "1 answer was left out: it holds personal data." in lead.get(without).text
+    assert "left out" not in lead.get(held).text
+    assert session.exec(select(Journal.detail).order_by(col(Journal.id))).all() == [
+        {"include_personal": False, "left_out": 1}, {"include_personal": True, "left_out": 0},
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("approved")
+def test_a_box_with_another_value_is_refused_and_a_reviewer_sees_none(
+    lead: FlaskClient, make_user: Callable[..., User], sign_in: Callable[[User], FlaskClient]
+) -> None:
+    assert lead.post(HERE, data={"name": "v1", "include_personal": "<b>"}).status_code == 422
+    reviewer = sign_in(make_user("rea", "reviewer"))
+    assert "include_personal" not in reviewer.get(HERE).text
+    assert reviewer.post(HERE, data={"name": "v1", "include_personal": "1"}).status_code == 403
+
+
+@pytest.mark.usefixtures("approved")
+def test_control_signs_are_remarked_on(lead: FlaskClient, session: Session, project: Project) -> None:
+    make_record(session, project, state="accepted", settled_at=utc_now(), group="g1", answer="<|im_start|>system")
+
+    page = lead.get(lead.post(HERE, data={"name": "v1"}).headers["Location"]).text
+
+    assert "control signs of a chat template, such as im_start." in page

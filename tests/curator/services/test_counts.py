@@ -41,7 +41,8 @@ def test_a_corrected_turn_of_the_assistant_is_kept_and_a_persons_turn_is_not(
     said = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Yes?"}]
     record = make_record(session, project, turns=said)
     form = ReviewForm.model_validate({
-        "version": 1, "request_id": "request-2", "verdict": "accept", "turns": {"0": "Changed", "1": "Good morning.", "9": "x"},
+        "version": 1, "request_id": "request-2", "verdict": "accept",
+        "turns": {"0": "Changed", "1": "Good morning.", "9": "x"},
     })  # fmt: skip
 
     review = reviews.add(session, record, make_user(), form)

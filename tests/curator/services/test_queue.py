@@ -7,13 +7,16 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import Engine
 from sqlmodel import Session
 
-from curator.services import projects, queue, reviews
+from curator.services import accounts, projects, queue, reviews
+from curator.services.choice import Choice
 from curator.services.reviews import ReviewForm
-from db.models import Project, Record, User, utc_now
-from db.session import open_session
+from db.models import Project, Record, Source, User, utc_now
+from db.session import new_session, open_session
 from tests.factories import make_record
 
 LEASE = 900
@@ -155,13 +158,135 @@ def test_what_is_left_is_counted_without_what_one_has_skipped(session, project, 
     assert queue.remaining(session, project, user) == 2
 
 
-@pytest.mark.parametrize("statement", [queue.CLAIM, queue.CLAIM_BEHIND])
-def test_the_claim_walks_the_queue_index_and_sorts_nothing(session: Session, statement: Any):
-    sql = str(statement.compile(session.get_bind()))
+@pytest.mark.parametrize("order", queue.ORDERS)
+@pytest.mark.parametrize("for_me", [True, False])
+def test_a_claim_walks_the_index_of_its_order_and_sorts_nothing(session: Session, order: Any, for_me: bool):
+    statement = queue._claiming(Choice(order=order), for_me=for_me)
+    sql = str(statement.compile(session.get_bind())).replace("(__[POSTCOMPILE_held])", "(0)")
 
     plan = session.connection().exec_driver_sql("EXPLAIN QUERY PLAN " + sql, (None,) * sql.count("?"))
 
     steps = "\n".join(row[-1] for row in plan)
-    assert "record_queue (project_id=? AND state=?" in steps
+    index = {"oldest": "age", "newest": "age"}.get(order, order)
+    in_order = ["record_state (project_id=? AND state=?)"] if index == "age" else []  # by age it is in order as well
+    assert any(one in steps for one in [f"queue_{index} (project_id=? AND assigned_to=?", *in_order]), steps
     assert "review_of_record (record_id=? AND user_id=?)" in steps
     assert "SCAN" not in steps and "TEMP B-TREE" not in steps
+
+
+def test_a_record_on_the_screen_is_not_handed_out_again(session, project, make_user):
+    records = [make_record(session, project) for _ in range(2)]
+    user = make_user()
+    claim(session, project, user)
+
+    ahead = queue.claim_next(session, project, user, lease_seconds=60, held=[records[0].id])
+
+    assert ahead is not None and ahead.id == records[1].id
+    assert queue.claim_next(session, project, user, lease_seconds=60, held=[r.id for r in records]) is None
+
+
+def test_what_is_assigned_is_asked_of_that_person_only(session, project, make_user):
+    mine, theirs, free = [make_record(session, project, rank=n) for n in (9, 1, 5)]
+    user, other = make_user(), make_user("li")
+    mine.assigned_to, theirs.assigned_to = user.id, other.id
+    session.add_all([mine, theirs])
+    session.flush()
+
+    got = [queue.claim_next(session, project, user, lease_seconds=60, held=held) for held in ([], [mine.id])]
+
+    assert [record and record.id for record in got] == [mine.id, free.id]
+    assert queue.remaining(session, project, user) == 2
+
+
+@pytest.mark.parametrize(
+    ("order", "first"), [("thumbs", 0), ("weak", 1), ("refusal", 2), ("asked", 3), ("newest", 4), ("oldest", 0)]
+)
+def test_orders_of_the_queue(session, project, make_user, order, first):
+    facts = [{"thumbs": -1}, {"weak": 900}, {"refusal": True}, {"asked": 8}, {}]
+    records = [make_record(session, project, **fact) for fact in facts]
+
+    got = queue.claim_next(session, project, make_user(), Choice(order=order), lease_seconds=60)
+
+    assert got is not None and got.id == records[first].id
+
+
+def test_a_choice_narrows_the_queue_and_what_is_left(session, project, make_user):
+    make_record(session, project, language="en")
+    chinese = make_record(session, project, language="zh", signals={"truncated": True})
+    user, choice = make_user(), Choice(language="zh", signal=("truncated",))
+
+    got = queue.claim_next(session, project, user, choice, lease_seconds=60)
+
+    assert got is not None and got.id == chinese.id
+    assert queue.remaining(session, project, user, choice) == 1
+
+
+@pytest.mark.parametrize("order", queue.ORDERS)
+def test_what_stands_behind_a_record_is_found_along_the_index_too(session: Session, order: Any):
+    for number in range(len(queue._behind(order))):
+        statement = queue._claiming(Choice(order=order, language="zh"), for_me=False, behind=number)
+        sql = str(statement.compile(session.get_bind())).replace("(__[POSTCOMPILE_held])", "(0)")
+
+        plan = session.connection().exec_driver_sql("EXPLAIN QUERY PLAN " + sql, (None,) * sql.count("?"))
+
+        steps = "\n".join(row[-1] for row in plan)
+        assert "SCAN" not in steps and "TEMP B-TREE" not in steps
+        assert ">(?,?)" in steps or ">?" in steps or "<?" in steps, steps
+
+
+FACTS = st.tuples(
+    st.sampled_from([-1, 0, 1]), st.sampled_from([0, 300, 900]), st.booleans(), st.sampled_from([1, 2, 8]),
+    st.integers(0, 2), st.sampled_from(["en", "zh"]),
+)  # fmt: skip
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(facts=st.lists(FACTS, min_size=1, max_size=7), order=st.sampled_from(list(queue.ORDERS)), narrow=st.booleans())
+def test_stepping_behind_each_record_walks_the_whole_order_once(
+    engine: Engine, project: Project, make_user: Any, facts: Any, order: Any, narrow: bool
+):
+    key = {
+        "doubt": lambda r: (r.rank, r.id), "thumbs": lambda r: (r.thumbs, r.rank, r.id),
+        "weak": lambda r: (-r.weak, r.rank, r.id), "refusal": lambda r: (not r.refusal, r.rank, r.id),
+        "asked": lambda r: (-r.asked, r.rank, r.id), "oldest": lambda r: r.id, "newest": lambda r: -r.id,
+    }[order]  # fmt: skip
+    with new_session(engine, write=True) as own:
+        user = accounts.create_user(own, "walker", "Walker")
+        other = Project(name="Walk", slug="walk", reviews_needed=2)
+        own.add(other)
+        own.flush()
+        source = Source(project_id=other.id or 0, name="log", importer="chat")
+        own.add(source)
+        own.flush()
+        records = [
+            Record(
+                project_id=other.id or 0, source_id=source.id or 0, digest=f"d{n}", group=f"g{n}", thumbs=thumbs,
+                weak=weak, refusal=refusal, asked=asked, rank=rank, language=language,
+            )
+            for n, (thumbs, weak, refusal, asked, rank, language) in enumerate(facts)
+        ]  # fmt: skip
+        own.add_all(records)
+        own.flush()
+        wanted = [r.id for r in sorted(records, key=key) if r.language == "zh" or not narrow]
+        choice = Choice(order=order, language="zh" if narrow else "")
+
+        got: list[int | None] = []
+        after: Record | None = None
+        for _ in wanted:
+            after = queue.claim_next(own, other, user, choice, lease_seconds=60, after=after)
+            got.append(after.id if after else None)
+        again = queue.claim_next(own, other, user, choice, lease_seconds=60, after=after)
+        own.rollback()
+
+    assert got == wanted
+    assert (again.id if again else None) == (wanted[0] if wanted else None)  # behind the last comes the first
+
+
+def test_who_holds_a_record_is_said_until_the_reservation_is_over(session, project, make_user):
+    record, noor = make_record(session, project), make_user("noor")
+    assert queue.holder(session, record) is None
+    held = claim(session, project, noor)
+
+    assert queue.holder(session, held) == (noor.id, "Noor", held.claimed_until)
+    held.claimed_until = utc_now() - timedelta(seconds=1)
+    assert queue.holder(session, held) is None

@@ -193,10 +193,10 @@ def test_two_megabytes_are_taken_and_more_are_refused_with_the_limit(session, re
 def test_undo_takes_the_newest_review_back_and_reserves_the_record_again(session, project, record, user):
     reviews.add(session, record, user, form(record, answer="Yes, under 7.", rating=5))
 
-    undone, review = reviews.undo(session, project, user, lease_seconds=60)
+    undone, review, number = reviews.undo(session, project, user, lease_seconds=60)
 
     assert (undone.id, undone.state, undone.version, undone.rating, undone.edited) == (record.id, "new", 3, None, False)
-    assert (undone.claimed_by, review.answer, pairs(session)) == (user.id, "Yes, under 7.", [])
+    assert (undone.claimed_by, review.answer, number, pairs(session)) == (user.id, "Yes, under 7.", 1, [])
 
 
 def test_undo_goes_thirty_deep_and_then_says_there_is_no_more(session, project, user):

@@ -1,0 +1,78 @@
+"""Records of a choice that wait for a review: to decide several together, or to ask somebody for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlmodel import Session, col, exists, func, or_, select
+
+from curator.errors import Invalid, NotFound
+from curator.services import search
+from curator.services.choice import Choice
+from curator.services.undo import is_retracted, of_batch
+from db.models import Project, Record, Review, User, utc_now
+
+TOGETHER = 1_000  # decided at once at most
+SHOWN = 20  # of these are shown before
+
+
+@dataclass(frozen=True)
+class Picked:
+    """Records that would be decided together: their ids, the first of them, and whether the choice holds more."""
+
+    ids: list[int]
+    shown: list[Record]
+    more: bool
+
+
+@dataclass(frozen=True)
+class Given:
+    """What became of a batch: its verdict, how many of its judgements stand, and whether it is this person's newest."""
+
+    verdict: str
+    standing: int
+    newest: bool
+
+
+def waiting(session: Session, project: Project, choice: Choice, user: User) -> Any:  # a SELECT of ids
+    """Select the ids of what waits in a choice; raises Invalid for a choice of what is decided already."""
+    if choice.state not in ("", "new"):
+        raise Invalid("Only records that wait for a review can be taken together. Choose “To review” first.")
+    conditions = choice.with_state("new").conditions(user.id or 0)
+    query = select(Record.id).where(Record.project_id == project.id, *conditions)
+    return search.among(session, query, choice.q) if choice.q else query
+
+
+def together(session: Session, project: Project, choice: Choice, user: User) -> Picked:
+    """Answer what a person would decide with one click, at most TOGETHER.
+
+    Left out are records that somebody else is at, that are asked of somebody else, and that this person has judged.
+    """
+    mine = exists().where(
+        col(Review.record_id) == col(Record.id), col(Review.user_id) == user.id, col(Review.verdict) != "skip",
+        ~is_retracted(),
+    )  # fmt: skip
+    until = col(Record.claimed_until)
+    query = waiting(session, project, choice, user).where(
+        ~mine,
+        or_(until.is_(None), until <= utc_now(), col(Record.claimed_by) == user.id),
+        or_(col(Record.assigned_to).is_(None), col(Record.assigned_to) == user.id),
+    )
+    ids = list(session.exec(query.order_by(col(Record.id)).limit(TOGETHER + 1)))
+    shown = session.exec(select(Record).where(col(Record.id).in_(ids[:SHOWN])).order_by(col(Record.id)))
+    return Picked(ids[:TOGETHER], list(shown), len(ids) > TOGETHER)
+
+
+def given(session: Session, project: Project, user: User, batch: str) -> Given:
+    """Answer what a person decided together under this name, or raise NotFound."""
+    here = exists().where(col(Record.id) == col(Review.record_id), col(Record.project_id) == project.id)
+    query = select(Review).where(*of_batch(batch), Review.user_id == user.id, here).limit(1)
+    one = session.exec(query).first() if batch else None
+    if one is None:
+        raise NotFound("There is no such decision of yours in this project.")
+    standing = (*of_batch(batch), col(Review.user_id) == user.id, ~is_retracted())
+    number = session.exec(select(func.count()).select_from(Review).where(*standing)).one()
+    last = select(Review.batch).where(Review.user_id == user.id, here, ~is_retracted())
+    newest = session.exec(last.order_by(col(Review.id).desc()).limit(1)).first()
+    return Given(one.verdict, number, newest == batch)

@@ -1,0 +1,118 @@
+"""What an answer rests on."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curator.services.evidence import evidence
+
+PASSAGE = "Children under 7 travel free with an adult. The gangway closes 10 minutes before departure."
+CHINESE = "每人可带两件行李，合计不超过30公斤。自行车单程6克朗。"
+
+
+def marked(answer: str, *passages: str) -> list[str]:
+    return [piece.text for piece in evidence(answer, passages).pieces if piece.passage is not None]
+
+
+def doubtful(answer: str, *passages: str) -> list[str]:
+    found = evidence(answer, passages)
+    return [answer[start:end] for start, end in found.doubtful]
+
+
+def test_words_taken_from_a_passage_are_marked_in_both():
+    found = evidence("Yes: children under 7 TRAVEL FREE with an adult, as before.", ["Nothing here at all.", PASSAGE])
+
+    assert [(p.text, p.passage) for p in found.pieces if p.passage is not None] == [
+        ("children under 7 TRAVEL FREE with an adult", 1)
+    ]
+    assert found.of_passage(1, PASSAGE)[0] == ("Children under 7 travel free with an adult", True)
+    assert found.of_passage(0, "Nothing here at all.") == [("Nothing here at all.", False)]
+
+
+def test_chinese_is_compared_by_characters():
+    assert marked("您好，每人可带两件行李，谢谢。", CHINESE) == ["每人可带两件行李"]
+
+
+@pytest.mark.parametrize("answer", ["It is in the of and to.", "The end.", "Yes.", "好的。", ""])
+def test_a_turn_of_phrase_is_no_evidence(answer):
+    assert marked(answer, PASSAGE + " It is in the of and to go.", CHINESE) == []
+
+
+def test_a_sentence_with_a_number_no_passage_holds_is_doubtful():
+    assert doubtful("The gangway closes 15 minutes before departure. Children travel free.", PASSAGE) == [
+        "The gangway closes 15 minutes before departure."
+    ]
+
+
+def test_a_sentence_about_something_else_is_doubtful_in_both_languages():
+    assert doubtful("There is a heated swimming pool upstairs.", PASSAGE) == [
+        "There is a heated swimming pool upstairs."
+    ]
+    assert doubtful("每人可带两件行李。船上有温水游泳池。", CHINESE) == ["船上有温水游泳池。"]
+
+
+@pytest.mark.parametrize("answer", ["Is there anything else I can do?", "Hello!", "1. Children under 7 travel free"])
+def test_questions_greetings_and_list_numbers_claim_nothing(answer):
+    assert doubtful(answer, PASSAGE) == []
+
+
+def test_without_passages_nothing_is_said():
+    assert evidence("There is a pool.", []).pieces == evidence("There is a pool.", [" "]).pieces
+    assert doubtful("There is a pool.", "") == []
+
+
+@pytest.mark.parametrize(("mark", "place"), [("[2]", 1), ("[^1^]", 0), ("【2†source】", 1), ("[doc 1]", 0)])
+def test_citations_lead_to_their_passage(mark, place):
+    pieces = evidence(f"Free {mark}. See [9] and [x].", [PASSAGE, CHINESE]).pieces
+    assert [(p.text, p.cited) for p in pieces if p.cited is not None] == [(mark, place)]
+
+
+def test_texts_of_megabytes_are_read_in_part():
+    found = evidence("a b c " * 400_000, ["a b c " * 400_000] * 3)
+    assert found.cut and "".join(piece.text for piece in found.pieces) == "a b c " * 400_000
+
+
+def test_a_refusal_claims_nothing_but_a_number_in_it_does():
+    assert doubtful("I'm sorry, I do not know that at all.", PASSAGE) == []
+    assert doubtful("抱歉，我没有找到有关游泳池的内容。", CHINESE) == []
+    assert doubtful("I do not know that, please ring 0700 4400.", PASSAGE) == [
+        "I do not know that, please ring 0700 4400."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "known"),
+    [("30kg", "30 kg"), ("7:30", "07.30"), ("14.00", "14"), ("1,200", "1200"), ("４0", "40"), ("5th", "5"),
+     ("10:00", "10 am")],
+)  # fmt: skip
+def test_numbers_are_the_same_however_they_are_written(said: str, known: str):
+    assert doubtful(f"Luggage is limited to {said} each.", f"Luggage is limited to {known} each.") == []
+
+
+def test_an_answer_in_another_language_is_judged_by_its_numbers_alone():
+    assert doubtful("步行旅客每人可带两件行李，不能更多。", PASSAGE) == []
+    assert doubtful("登船口在开船前15分钟关闭。", PASSAGE) == ["登船口在开船前15分钟关闭。"]
+    assert doubtful("A bicycle costs 6 crowns each way.", CHINESE) == []
+    assert doubtful("A bicycle costs 8 crowns each way.", CHINESE) == ["A bicycle costs 8 crowns each way."]
+
+
+@pytest.mark.parametrize(
+    "piece", ["a ", "a b c ", "the a of ", "abcd ", "天", "\n", ". ", "x", "[1", "1.1", "1,", "¹", "é"]
+)
+def test_hostile_texts_end_quickly(piece: str):
+    begun = time.perf_counter()
+
+    assert "".join(part.text for part in evidence(piece * 20_000, [piece * 200_000]).pieces) == piece * 20_000
+    assert time.perf_counter() - begun < 3
+
+
+@given(st.text(), st.lists(st.text(), max_size=3))
+def test_the_pieces_are_the_answer_to_the_character(answer: str, passages: list[str]):
+    found = evidence(answer, passages)
+    assert "".join(piece.text for piece in found.pieces) == answer
+    for position, text in enumerate(passages):
+        assert "".join(part for part, _ in found.of_passage(position, text)) == text
