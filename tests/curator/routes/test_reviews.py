@@ -274,3 +274,17 @@ def test_the_desk_speaks_of_over_a_thousand_instead_of_counting_on(client, sessi
     session.commit()
 
     assert "over 1,000 left in this queue" in client.get("/p/ferry/review").text
+
+
+def test_a_card_leads_to_its_near_duplicates(client, session, project):
+    first = make_record(session, project)
+    twin = make_record(session, project)
+    for record in (first, twin):
+        record.cluster_id = first.id
+        session.add(record)
+    session.commit()
+
+    card = client.get("/p/ferry/review").text
+
+    assert f'href="/p/ferry/twins/{first.id}"' in card and "1 like it" in card
+    assert f"/p/ferry/records/{twin.id}" in client.get(f"/p/ferry/twins/{first.id}").text
