@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 
 from curator.errors import Conflict
 from curator.services import folding, records, reviews
-from curator.services.records import HIGHEST_ID
+from curator.services.choice import HIGHEST
 from curator.services.reviews import ReviewForm
 from db.models import Passage, Project, Record, Review, User, Verdict
 
@@ -75,7 +75,7 @@ class SettlingForm(ReviewForm):
 def next_case(session: Session, project: Project, *, after: int = 0) -> Case | None:
     """Answer the oldest record behind `after` that waits for a lead, else the oldest of all; None when none does."""
     query = select(Record).where(Record.project_id == project.id, _WAITING).order_by(col(Record.id)).limit(1)
-    record = session.exec(query.where(col(Record.id) > max(0, min(after, HIGHEST_ID)))).first()
+    record = session.exec(query.where(col(Record.id) > max(0, min(after, HIGHEST)))).first()
     if record is None and after > 0:
         record = session.exec(query).first()
     return case_of(session, record) if record else None

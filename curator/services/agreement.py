@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, func, select
 
-from curator.services.undo import is_retracted
+from curator.services.opinions import is_retracted
 from db.models import Project, Record, Review
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from sqlmodel import Session, col, func, or_, select, update
 
 from curator.errors import Invalid
 from curator.services import assignment, folding, reasons
-from curator.services.records import HIGHEST_ID
-from curator.services.undo import is_retracted, of_batch
+from curator.services.choice import HIGHEST
+from curator.services.opinions import is_retracted, of_batch
 from db.models import Json, Project, Record, Review, User, utc_now
 
 
@@ -40,7 +40,7 @@ def add_batch(
             raise Invalid("This form was used by somebody else already. Please reload the page.")
         return number
     given = reasons.chosen(project, verdict, chosen)
-    wanted = sorted({key for key in record_ids if 0 < key <= HIGHEST_ID})
+    wanted = sorted({key for key in record_ids if 0 < key <= HIGHEST})
     judged: list[int] = []
     for ids in folding.batches(wanted):
         free = _free(session, project, user, ids)

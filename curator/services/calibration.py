@@ -14,9 +14,9 @@ from sqlmodel import Session, col, exists, func, select
 
 from curator.errors import Conflict
 from curator.services import records, reviews
+from curator.services.opinions import is_retracted, judged_by
 from curator.services.reviews import ReviewForm
 from curator.services.statistics import wilson
-from curator.services.undo import is_retracted
 from db.models import Project, Record, Review, User
 
 NEWEST = 5_000  # adjudications that reviewers are measured by
@@ -102,6 +102,5 @@ def mark(session: Session, record: Record, lead: User, *, gold: bool) -> None:
 
 def next_gold(session: Session, project: Project, user: User) -> Record | None:
     """Answer a gold record that this person has not judged, the oldest first; None when they have judged all."""
-    mine = exists().where(col(Review.record_id) == col(Record.id), col(Review.user_id) == user.id, ~is_retracted())
-    query = select(Record).where(Record.project_id == project.id, text("record.gold"), ~mine)
+    query = select(Record).where(Record.project_id == project.id, text("record.gold"), ~judged_by(user.id, skips=True))
     return session.exec(query.order_by(col(Record.id)).limit(1)).first()

@@ -13,16 +13,17 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from sqlalchemy import ColumnElement, Text, case, cast, literal_column, true
-from sqlmodel import col, exists, func
+from sqlmodel import col, func
 
-from db.models import Record, RecordState, Retraction, Review
+from curator.services.opinions import judged_by
+from db.models import Record, RecordState
 
 Signal = Literal["down", "up", "refusal", "truncated", "control"]
 Order = Literal["doubt", "thumbs", "weak", "refusal", "asked", "oldest", "newest"]
 STATES: tuple[RecordState, ...] = get_args(RecordState)
 SIGNALS: tuple[Signal, ...] = get_args(Signal)
 ORDERS: tuple[Order, ...] = get_args(Order)
-HIGHEST = 2**31 - 1  # what a database can compare with
+HIGHEST = 2**31 - 1  # what PostgreSQL can compare an id with; an address may say more
 LONGEST_SEARCH = 200
 LANGUAGE = r"^([A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3})?$"
 FIRST_YEAR, LAST_YEAR = 1970, 2199
@@ -133,7 +134,7 @@ class Choice(BaseModel, frozen=True):
         if self.until is not None:
             found.append(when < _midnight(self.until + timedelta(days=1)))
         if self.reviewer is not None:
-            found.append(_judged_by(self.reviewer))
+            found.append(judged_by(self.reviewer))
         return found
 
     def conditions(self, user_id: int) -> list[ColumnElement[bool]]:
@@ -193,14 +194,6 @@ def _flag(name: str) -> ColumnElement[bool]:
     """Tell whether a signal of the log is true; SQLite answers 1 and PostgreSQL the word."""
     said = cast(col(Record.signals)[name].as_string(), Text)
     return case((said.in_(("1", "true")), True), else_=False) == true()
-
-
-def _judged_by(user_id: int) -> ColumnElement[bool]:
-    retracted = exists().where(col(Retraction.review_id) == col(Review.id))
-    return exists().where(
-        col(Review.record_id) == col(Record.id), col(Review.user_id) == user_id, col(Review.verdict) != "skip",
-        ~retracted,
-    )  # fmt: skip
 
 
 _SIGNALS: dict[Signal, ColumnElement[bool]] = {

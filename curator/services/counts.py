@@ -10,6 +10,7 @@ from sqlmodel import Session, col, func, select
 from curator.services import bulk
 from db.models import Project, Record, RecordCount
 
+COUNTED = 1_000  # where a page counts rows, it stops here: "over 1,000" is said at the same price for a million
 _count = RecordCount.__table__  # pyright: ignore[reportAttributeAccessIssue] # SQLModel does not declare it
 
 

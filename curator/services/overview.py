@@ -14,7 +14,7 @@ from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, func, select
 
 from curator.services import counts
-from curator.services.undo import is_retracted
+from curator.services.opinions import is_retracted
 from db.models import Project, Record, Review, User, utc_now
 
 DAYS = 14

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlmodel import Session, col, exists, func, or_, select
+from sqlmodel import Session, col, func, or_, select
 
 from curator.errors import Invalid, NotFound
 from curator.services import search
 from curator.services.choice import Choice
-from curator.services.undo import is_retracted, of_batch
+from curator.services.opinions import is_in, is_retracted, judged_by, of_batch
 from db.models import Project, Record, Review, User, utc_now
 
 TOGETHER = 1_000  # decided at once at most
@@ -49,13 +49,9 @@ def together(session: Session, project: Project, choice: Choice, user: User) -> 
 
     Left out are records that somebody else is at, that are asked of somebody else, and that this person has judged.
     """
-    mine = exists().where(
-        col(Review.record_id) == col(Record.id), col(Review.user_id) == user.id, col(Review.verdict) != "skip",
-        ~is_retracted(),
-    )  # fmt: skip
     until = col(Record.claimed_until)
     query = waiting(session, project, choice, user).where(
-        ~mine,
+        ~judged_by(user.id),
         or_(until.is_(None), until <= utc_now(), col(Record.claimed_by) == user.id),
         or_(col(Record.assigned_to).is_(None), col(Record.assigned_to) == user.id),
     )
@@ -66,13 +62,12 @@ def together(session: Session, project: Project, choice: Choice, user: User) -> 
 
 def given(session: Session, project: Project, user: User, batch: str) -> Given:
     """Answer what a person decided together under this name, or raise NotFound."""
-    here = exists().where(col(Record.id) == col(Review.record_id), col(Record.project_id) == project.id)
-    query = select(Review).where(*of_batch(batch), Review.user_id == user.id, here).limit(1)
+    query = select(Review).where(*of_batch(batch), Review.user_id == user.id, is_in(project)).limit(1)
     one = session.exec(query).first() if batch else None
     if one is None:
         raise NotFound("There is no such decision of yours in this project.")
     standing = (*of_batch(batch), col(Review.user_id) == user.id, ~is_retracted())
     number = session.exec(select(func.count()).select_from(Review).where(*standing)).one()
-    last = select(Review.batch).where(Review.user_id == user.id, here, ~is_retracted())
+    last = select(Review.batch).where(Review.user_id == user.id, is_in(project), ~is_retracted())
     newest = session.exec(last.order_by(col(Review.id).desc()).limit(1)).first()
     return Given(one.verdict, number, newest == batch)

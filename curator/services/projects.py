@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 from curator.errors import Conflict, Invalid, NotFound
 from curator.services import guidelines as guidelines_
 from curator.services import jobs, reasons
-from db.models import Base, Membership, ModelVersion, Project, Snapshot, User
+from db.models import Base, Membership, ModelVersion, Project, User
 
 REVIEWS_NEEDED = (1, 2, 3)
 REASONS = (
@@ -95,13 +95,6 @@ def configure(
         project.reviews_needed = reviews_needed
         jobs.enqueue(session, "light", "refold", f"refold:{project.id}", {"id": project.id})
     session.add(project)
-
-
-def latest_snapshot(session: Session, project: Project) -> Snapshot | None:
-    """Answer the newest snapshot, if any."""
-    return session.exec(
-        select(Snapshot).where(Snapshot.project_id == project.id).order_by(col(Snapshot.id).desc()).limit(1)
-    ).first()
 
 
 def in_service(session: Session, project: Project) -> ModelVersion | None:

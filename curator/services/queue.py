@@ -13,14 +13,15 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Integer, bindparam, tuple_
-from sqlmodel import Session, and_, col, exists, func, or_, select, update
+from sqlmodel import Session, and_, col, func, or_, select, update
 
 from curator.services.choice import ALL, Choice, Order, waits
+from curator.services.counts import COUNTED
+from curator.services.opinions import is_retracted, judged_by
 from curator.words import N_
-from db.models import Project, Record, Retraction, Review, User, utc_now
+from db.models import Project, Record, Review, User, utc_now
 
 HELD = 50  # records a browser can name as held
-COUNTED = 1_000  # counting stops here: "over 1,000 left" is said at the same price for a million records
 
 
 ORDERS: dict[Order, tuple[tuple[Any, ...], str]] = {  # SQLAlchemy's orderings, and why it is asked in this order
@@ -35,9 +36,7 @@ ORDERS: dict[Order, tuple[tuple[Any, ...], str]] = {  # SQLAlchemy's orderings, 
 
 # Statements are built once per choice: building them anew costs more than SQLite needs to run them.
 _ME, _PROJECT, _NOW = bindparam("me"), bindparam("project"), bindparam("now")
-_RETRACTED = exists().where(col(Retraction.review_id) == col(Review.id))
-_MINE = exists().where(col(Review.record_id) == col(Record.id), col(Review.user_id) == _ME, ~_RETRACTED)
-_QUEUED = (col(Record.project_id) == _PROJECT, waits(), ~_MINE)
+_QUEUED = (col(Record.project_id) == _PROJECT, waits(), ~judged_by(_ME, skips=True))
 _FREE = or_(col(Record.claimed_until).is_(None), col(Record.claimed_until) <= _NOW, col(Record.claimed_by) == _ME)
 _NOT_HELD = col(Record.id).not_in(bindparam("held", expanding=True))
 _FOR_ME, _FOR_ALL = col(Record.assigned_to) == _ME, col(Record.assigned_to).is_(None)
@@ -96,7 +95,7 @@ def _counting(choice: Choice) -> Any:  # a SELECT of one number
 
 _newest = (
     select(Review.created_at)
-    .where(col(Review.user_id) == _ME, col(Review.verdict) != "skip", ~_RETRACTED)
+    .where(col(Review.user_id) == _ME, col(Review.verdict) != "skip", ~is_retracted())
     .order_by(col(Review.id).desc())
     .limit(COUNTED)
     .subquery()
@@ -222,7 +221,7 @@ def skipped(session: Session, project: Project, user: User) -> list[Review]:
             select(Review)
             .join(Record, col(Record.id) == col(Review.record_id))
             .where(
-                Review.user_id == user.id, Review.verdict == "skip", ~_RETRACTED,
+                Review.user_id == user.id, Review.verdict == "skip", ~is_retracted(),
                 Record.project_id == project.id, Record.state == "new",
             )
             .order_by(col(Review.id))

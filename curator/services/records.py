@@ -11,13 +11,12 @@ from sqlmodel import Session, col, func, select
 
 from curator.errors import NotFound
 from curator.services import search
-from curator.services.choice import ALL, Choice
+from curator.services.choice import ALL, HIGHEST, Choice
+from curator.services.counts import COUNTED
 from db.models import Json, Passage, Project, Record, Retraction, Review, User
 
 TEASER = 300
-COUNTED = 1_000
 SEEN = 2_000  # records that are looked at for their languages
-HIGHEST_ID = 2**31 - 1  # what PostgreSQL can compare an id with; an address may say more
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Past:
 
 def get(session: Session, project: Project, record_id: int) -> Record:
     """Answer one record of a project, or raise NotFound."""
-    record = session.get(Record, record_id) if record_id <= HIGHEST_ID else None
+    record = session.get(Record, record_id) if record_id <= HIGHEST else None
     if record is None or record.project_id != project.id:
         raise NotFound("There is no such record in this project.")
     return record
@@ -80,7 +79,7 @@ def page(
 
     A search lists what it finds from the newest on. Pages are found by key: the thousandth costs what the first does.
     """
-    after = max(0, min(after, HIGHEST_ID))
+    after = max(0, min(after, HIGHEST))
     query = _lines(project, choice, user)
     if choice.q:
         query = search.newest(session, query, choice.q, before=after)

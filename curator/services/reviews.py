@@ -15,8 +15,9 @@ from sqlmodel import Session, col, select, update
 from curator.errors import Conflict, Forbidden, Invalid
 from curator.services import accounts, assignment, folding, reasons, records
 from curator.services.batches import add_batch
+from curator.services.opinions import is_retracted
 from curator.services.records import Past
-from curator.services.undo import Undone, is_retracted, undo, unskip
+from curator.services.undo import Undone, undo, unskip
 from db.models import PassageVerdict, Project, Record, Review, User, Verdict
 
 __all__ = [

@@ -13,7 +13,7 @@ from sqlalchemy import select as select_columns
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, cast, col, func, or_, select
 
-from curator.services.undo import is_retracted
+from curator.services.opinions import is_retracted
 from db.models import Project, Record, Review, Run, User
 
 BREAK = timedelta(minutes=30)

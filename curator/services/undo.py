@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from sqlalchemy import insert, literal, text
-from sqlmodel import Session, col, exists, select
+from sqlalchemy import insert, literal
+from sqlmodel import Session, col, select
 
 from curator.errors import NotFound
 from curator.services import folding, queue, records
+from curator.services.opinions import is_in, is_retracted, of_batch
 from db.models import Project, Record, Retraction, Review, User, UtcDateTime, utc_now
 
 
@@ -29,7 +30,7 @@ def undo(session: Session, project: Project, user: User, *, lease_seconds: int) 
     while (review := _newest(session, project, user)) is not None:
         together = [col(Review.id) == review.id]
         if review.batch:
-            together = [*of_batch(review.batch), col(Review.user_id) == user.id, _is_here(project)]
+            together = [*of_batch(review.batch), col(Review.user_id) == user.id, is_in(project)]
         record_ids = session.exec(select(Review.record_id).where(*together, ~is_retracted())).all()
         held = folding.lock(session, project, record_ids)
         number = _retract(session, user, *together)
@@ -65,17 +66,3 @@ def _retract(session: Session, user: User, *which: Any) -> int:  # SQL condition
     taken = select(col(Review.id), literal(user.id), literal(utc_now(), UtcDateTime())).where(*which, ~is_retracted())
     into = insert(Retraction).from_select(["review_id", "user_id", "created_at"], taken)
     return len(session.connection().execute(into.returning(col(Retraction.review_id))).all())
-
-
-def of_batch(batch: str) -> tuple[Any, ...]:  # SQL conditions
-    """Name a batch in SQL, in the words of the index review_batch; SQLite would not use it otherwise."""
-    return col(Review.batch) == batch, text("review.batch != ''")
-
-
-def is_retracted(review: type[Review] = Review) -> Any:  # an SQL condition
-    """Say in SQL that a review was taken back."""
-    return exists().where(col(Retraction.review_id) == col(review.id))
-
-
-def _is_here(project: Project) -> Any:  # an SQL condition
-    return exists().where(col(Record.id) == col(Review.record_id), col(Record.project_id) == project.id)
