@@ -1,15 +1,20 @@
-"""A choice of records in words: the state, signals and filters by name, and one chip for each that can be removed."""
+"""A choice of records as an address says it, and in words: the state, signals and filters by name, a chip for each."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from babel import Locale, UnknownLocaleError
+from flask import request, url_for
 from flask_babel import format_date, get_locale, gettext
 from flask_babel import lazy_gettext as _
 
-from curator.services.choice import Choice
+from curator import web
+from curator.security import project
+from curator.services import assignment, sources
+from curator.services.choice import Choice, Reading, read
 
 STATES = {
     "new": _("To review"),
@@ -69,6 +74,23 @@ class Names:
 
     sources: Mapping[int, str]
     people: Mapping[int, str]
+
+
+def asked() -> Reading:
+    """Read the choice of the request's address."""
+    return read(request.args.to_dict(flat=False))
+
+
+def address(endpoint: str, choice: Choice, **values: Any) -> str:  # url_for's own parameters
+    """Answer the address of a page for a choice."""
+    said: dict[str, Any] = choice.args()  # url_for names parameters of its own, whose types these are not
+    return url_for(endpoint, **values, **said)
+
+
+def names() -> Names:
+    """Answer what the logs and the people of this project are called."""
+    logs, people = sources.recent(web.session(), project()), assignment.people(web.session(), project())
+    return Names({log.id or 0: log.name for log in logs}, {person.id or 0: person.name for person in people})
 
 
 def chips(choice: Choice, names: Names) -> list[Chip]:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
 from typing import Annotated, Literal
 
-from flask import Blueprint, request, url_for
+from flask import Blueprint, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_babel import ngettext
 from pydantic import BaseModel, Field
 
 from curator import chosen, web
-from curator.errors import Conflict, NotFound
 from curator.filters import count
 from curator.security import current_user, policy, project
-from curator.services import assignment, picking, queue, reviews, sources, twins
-from curator.services import choice as choices
-from curator.services.choice import HIGHEST, Choice
-from db.models import Source, User
+from curator.services import assignment, picking, reviews
+from curator.services.choice import Choice
 
 bp = Blueprint("batches", __name__, url_prefix="/p/<slug>")
 
@@ -39,11 +35,11 @@ class AssignForm(BaseModel):
 @policy("reviewer")
 def new() -> ResponseReturnValue:
     """Show what would be decided together, and let a person decide."""
-    choice = _choice()
+    choice = chosen.asked().choice
     return web.page(
         "batches/new.html",
         picked=picking.together(web.session(), project(), choice, current_user()),
-        words=chosen.words(choice, names()),
+        words=chosen.words(choice, chosen.names()),
         choice=choice,
         request_id=secrets.token_urlsafe(16),
         most=picking.TOGETHER,
@@ -54,13 +50,9 @@ def new() -> ResponseReturnValue:
 @policy("viewer")
 def group(record_id: int) -> ResponseReturnValue:
     """Show a group of near-duplicates beside the record that stands for it."""
-    members = twins.members(web.session(), project(), record_id) if record_id <= HIGHEST else []
-    if not members:
-        raise NotFound("There is no such group of near-duplicates in this project.")
     return web.page(
         "batches/group.html",
-        members=members,
-        size=twins.size(web.session(), record_id),
+        group=picking.group(web.session(), project(), record_id),
         picked=picking.together(web.session(), project(), Choice(twins=record_id), current_user()),
         request_id=secrets.token_urlsafe(16),
         most=picking.TOGETHER,
@@ -94,11 +86,7 @@ def show(batch: str) -> ResponseReturnValue:
 @policy("reviewer")
 def undo(batch: str) -> ResponseReturnValue:
     """Take back all that was decided together."""
-    session = web.session()
-    if not picking.given(session, project(), current_user(), batch).newest:
-        raise Conflict("You have decided something else since, or took this back already. Undo goes step by step.")
-    record, _review, number = reviews.undo(session, project(), current_user(), lease_seconds=1)
-    queue.release(session, record, current_user())
+    number = picking.take_back(web.session(), project(), current_user(), batch)
     web.notify(ngettext("%(num)d decision was taken back.", "%(num)d decisions were taken back.", number))
     return web.go(url_for("records.index"))
 
@@ -108,30 +96,18 @@ def undo(batch: str) -> ResponseReturnValue:
 def assign() -> ResponseReturnValue:
     """Ask one person for the records of the address, or free them for everybody."""
     form = web.parse_form(AssignForm)
-    done = assignment.assign(web.session(), project(), current_user(), _choice(), form.person)
+    done = assignment.assign(web.session(), project(), current_user(), chosen.asked().choice, form.person)
     web.notify(_assigned(done, form.person))
     return web.go(web.came_from())
 
 
 def _assigned(done: assignment.Assigned, person_id: int | None) -> str:
-    people = {person.id: person.name for person in assignment.people(web.session(), project())}
     if person_id is None:
         said = ngettext("%(num)d record is free for everybody.", "%(num)d records are free for everybody.", done.number)
     else:
         said = ngettext(
             "%(name)s is asked for %(num)d record.", "%(name)s is asked for %(num)d records.", done.number,
-            name=people[person_id],
+            name=chosen.names().people[person_id],
         )  # fmt: skip
     rest = _("More of them wait; at most %(count)s go at once.", count=count(assignment.AT_ONCE))
     return f"{said} {rest}" if done.more else said
-
-
-def names(logs: Iterable[Source] | None = None, people: Iterable[User] | None = None) -> chosen.Names:
-    """Answer what the logs and the people of this project are called."""
-    logs = sources.recent(web.session(), project()) if logs is None else logs
-    people = assignment.people(web.session(), project()) if people is None else people
-    return chosen.Names({log.id or 0: log.name for log in logs}, {person.id or 0: person.name for person in people})
-
-
-def _choice() -> Choice:
-    return choices.read(request.args.to_dict(flat=False)).choice

@@ -8,10 +8,8 @@ from flask_babel import lazy_gettext as _
 
 from curator import chosen, web
 from curator.filters import reason_name
-from curator.routes.batches import names
 from curator.security import current_user, policy, project, role
 from curator.services import assignment, counts, desk, prepare, queue, records, reviews, search, snippets, text, views
-from curator.services import choice as choices
 from db.models import Review
 
 bp = Blueprint("records", __name__, url_prefix="/p/<slug>")
@@ -23,10 +21,10 @@ VERDICTS = {"accept": _("Accepted"), "reject": _("Rejected"), "skip": _("Skipped
 @policy("viewer")
 def index() -> ResponseReturnValue:
     """List the records of a choice: of a state, by filters, by a search."""
-    session, (choice, ignored) = web.session(), choices.read(request.args.to_dict(flat=False))
+    session, (choice, ignored) = web.session(), chosen.asked()
     after = request.args.get("after", 0, type=int)
     page = records.page(session, project(), choice, current_user(), after=after)
-    called = names()
+    called = chosen.names()
     return web.page(
         "records/index.html",
         page=page,

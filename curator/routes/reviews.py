@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
-from flask import Blueprint, make_response, redirect, request, url_for
+from flask import Blueprint, make_response, redirect
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from flask_babel import ngettext
@@ -13,12 +12,9 @@ from pydantic import BaseModel
 from werkzeug.local import LocalProxy
 
 from curator import chosen, web
-from curator.routes.batches import names
 from curator.security import current_user, policy, project, role, visitor
-from curator.services import choice as choices
 from curator.services import desk as desks
 from curator.services import diff, drafts, keys, personal, queue, records, reviews, views
-from curator.services.choice import Choice
 from curator.services.drafts import DraftForm
 from curator.services.reviews import ReviewForm, Stale
 from db.models import Record, Review
@@ -31,6 +27,11 @@ class TypedForm(BaseModel):
     question: str = ""
     answer: str = ""
     turns: dict[str, str] = {}
+
+    def fields(self) -> dict[str, str]:
+        """Answer the texts by the names of their fields."""
+        turns = {f"turns.{place}": text for place, text in self.turns.items()}
+        return {"question": self.question, "answer": self.answer, **turns}
 
 
 class ReleaseForm(BaseModel):
@@ -48,9 +49,9 @@ class HeldForm(BaseModel):
 def desk() -> ResponseReturnValue:
     """Show the next record, or the one this person holds already."""
     with open_session(web.engine(), write=True) as own:  # reserving it is a write, though this is a GET
-        asked = views.resume(own, project(), current_user(), request.args.to_dict(flat=False))
+        asked = views.resume(own, project(), current_user(), chosen.asked().choice)
         card = desks.next_card(own, project(), current_user(), asked, lease_seconds=web.settings().lease_seconds)
-    words = chosen.words(asked, names()) if not asked.is_empty else ""
+    words = chosen.words(asked, chosen.names()) if not asked.is_empty else ""
     return web.page("reviews/desk.html", card=card, on_desk=True, choice=asked.args(), words=words)
 
 
@@ -68,7 +69,7 @@ def create(record_id: int) -> ResponseReturnValue:
     form = web.parse_form(ReviewForm)
     record = records.get(web.session(), project(), record_id)
     review = desks.decide(web.session(), record, current_user(), form)
-    web.notify(_said(review), undo=_undo_address())
+    web.notify(_said(review), undo=chosen.address("reviews.undo", chosen.asked().choice))
     return _next(after=record)
 
 
@@ -88,24 +89,19 @@ def mask(record_id: int) -> ResponseReturnValue:
     """Answer the typed texts with personal data masked; saving them is an edit like any other."""
     form = web.parse_form(TypedForm)
     records.get(web.session(), project(), record_id)
-    texts = {
-        "question": form.question,
-        "answer": form.answer,
-        **{f"turns.{at}": text for at, text in form.turns.items()},
-    }
-    return {name: personal.masked(text) for name, text in texts.items()}
+    return personal.masked_fields(form.fields())
 
 
 @bp.post("/reviews/undo")
 @policy("reviewer")
 def undo() -> ResponseReturnValue:
     """Take back the newest judgement and show its record again, with what was typed."""
-    session, lease = web.session(), web.settings().lease_seconds
+    session, lease, asked = web.session(), web.settings().lease_seconds, chosen.asked().choice
     record, review, number = reviews.undo(session, project(), current_user(), lease_seconds=lease)
     several = ngettext("%(num)d decision was taken back.", "%(num)d decisions were taken back.", number)
     web.notify(several if number > 1 else _("Taken back. Here it is again."))
-    card = desks.card_of(session, project(), current_user(), record, review, choice=choice(), lease_seconds=lease)
-    return web.fragment("records/_card.html", card=card, on_desk=True, choice=choice().args())
+    card = desks.card_of(session, project(), current_user(), record, review, choice=asked, lease_seconds=lease)
+    return web.fragment("records/_card.html", card=card, on_desk=True, choice=asked.args())
 
 
 @bp.post("/reviews/unskip")
@@ -158,24 +154,14 @@ def _next(after: Record | None = None) -> ResponseReturnValue:
     """Answer the next card; without JavaScript the page that follows reserves its own."""
     if not web.is_htmx():
         return redirect(web.came_from(), 303)
-    session, lease = web.session(), web.settings().lease_seconds
+    session, lease, asked = web.session(), web.settings().lease_seconds, chosen.asked().choice
     held = web.parse_form(HeldForm).held
-    card = desks.next_card(session, project(), current_user(), choice(), lease_seconds=lease, after=after, held=held)
-    return web.fragment("records/_card.html", card=card, on_desk=True, choice=choice().args())
-
-
-def _undo_address() -> str:
-    said: dict[str, Any] = choice().args()  # url_for names parameters of its own, whose types these are not
-    return url_for("reviews.undo", **said)
-
-
-def choice() -> Choice:
-    """Answer what the address asks the queue for."""
-    return choices.read(request.args.to_dict(flat=False)).choice
+    card = desks.next_card(session, project(), current_user(), asked, lease_seconds=lease, after=after, held=held)
+    return web.fragment("records/_card.html", card=card, on_desk=True, choice=asked.args())
 
 
 def _said(review: Review) -> str:
-    corrected = review.question is not None or review.answer is not None
+    corrected = review.question is not None or review.answer is not None or bool(review.turns)
     return {
         "accept": _("Accepted with your edit") if corrected else _("Accepted"),
         "reject": _("Rejected"),

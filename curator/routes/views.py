@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from flask import Blueprint, request, url_for
+from flask import Blueprint, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from pydantic import BaseModel
 
-from curator import web
+from curator import chosen, web
 from curator.security import current_user, policy, project
-from curator.services import choice as choices
 from curator.services import views
 
 bp = Blueprint("views", __name__, url_prefix="/p/<slug>/views")
@@ -27,11 +24,10 @@ class ViewForm(BaseModel):
 def create() -> ResponseReturnValue:
     """Keep the choice of the address under a name."""
     form = web.parse_form(ViewForm)
-    choice = choices.read(request.args.to_dict(flat=False)).choice
+    choice = chosen.asked().choice
     view = views.save(web.session(), project(), current_user(), form.name, choice, shared=form.shared)
-    said: dict[str, Any] = choice.args()  # url_for names parameters of its own, whose types these are not
     web.notify(_("“%(name)s” is kept.", name=view.name))
-    return web.go(url_for("records.index", **said))
+    return web.go(chosen.address("records.index", choice))
 
 
 @bp.post("/<int:view_id>/delete")

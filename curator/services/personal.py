@@ -7,7 +7,7 @@ number is only taken where its form says so, since prices, dates, times and orde
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from curator.words import N_
@@ -152,6 +152,11 @@ def masked(text: str) -> str:
             last = one.end
         text = "".join((*parts, text[last:]))
     return text
+
+
+def masked_fields(fields: Mapping[str, str]) -> dict[str, str]:
+    """Mask the texts of several fields."""
+    return {name: masked(text) for name, text in fields.items()}
 
 
 def _all(plain: str) -> Iterator[Found]:

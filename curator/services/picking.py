@@ -7,10 +7,11 @@ from typing import Any
 
 from sqlmodel import Session, col, func, or_, select
 
-from curator.errors import Invalid, NotFound
-from curator.services import search
-from curator.services.choice import Choice
+from curator.errors import Conflict, Invalid, NotFound
+from curator.services import search, twins
+from curator.services.choice import HIGHEST, Choice
 from curator.services.opinions import is_in, is_retracted, judged_by, of_batch
+from curator.services.undo import undo
 from db.models import Project, Record, Review, User, utc_now
 
 TOGETHER = 1_000  # decided at once at most
@@ -24,6 +25,14 @@ class Picked:
     ids: list[int]
     shown: list[Record]
     more: bool
+
+
+@dataclass(frozen=True)
+class Group:
+    """Near-duplicates: the first of them, the one that stands for the others at the front, and how many there are."""
+
+    members: list[Record]
+    size: int
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,21 @@ def together(session: Session, project: Project, choice: Choice, user: User) -> 
     ids = list(session.exec(query.order_by(col(Record.id)).limit(TOGETHER + 1)))
     shown = session.exec(select(Record).where(col(Record.id).in_(ids[:SHOWN])).order_by(col(Record.id)))
     return Picked(ids[:TOGETHER], list(shown), len(ids) > TOGETHER)
+
+
+def group(session: Session, project: Project, record_id: int) -> Group:
+    """Answer the near-duplicates that this record stands for, or raise NotFound."""
+    members = twins.members(session, project, record_id) if record_id <= HIGHEST else []
+    if not members:
+        raise NotFound("There is no such group of near-duplicates in this project.")
+    return Group(members, twins.size(session, record_id))
+
+
+def take_back(session: Session, project: Project, user: User, batch: str) -> int:
+    """Take back all that a person decided together; answer how many. Raises Conflict when it is not their newest."""
+    if not given(session, project, user, batch).newest:
+        raise Conflict("You have decided something else since, or took this back already. Undo goes step by step.")
+    return undo(session, project, user, lease_seconds=0).number
 
 
 def given(session: Session, project: Project, user: User, batch: str) -> Given:

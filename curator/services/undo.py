@@ -24,8 +24,9 @@ class Undone(NamedTuple):
 def undo(session: Session, project: Project, user: User, *, lease_seconds: int) -> Undone:
     """Take back a person's newest review here, with all others of its batch.
 
-    Its record is reserved for them again, unless others have settled it. The records are locked first: a judgement
-    landing just now waits, and is folded in after us. What was taken back while we waited is not taken back twice.
+    Its record is reserved for them again, unless others have settled it or the lease is 0. The records are locked
+    first: a judgement landing just now waits, and is folded in after us. What was taken back while we waited is not
+    taken back twice.
     """
     while (review := _newest(session, project, user)) is not None:
         together = [col(Review.id) == review.id]
@@ -37,7 +38,7 @@ def undo(session: Session, project: Project, user: User, *, lease_seconds: int) 
         if number:
             folding.refold_all(session, project, held)
             record = records.get(session, project, review.record_id)
-            if record.state == "new":
+            if record.state == "new" and lease_seconds:
                 queue.claim(session, record, user, lease_seconds=lease_seconds)
             return Undone(record, review, number)
     raise NotFound("There is nothing to take back.")

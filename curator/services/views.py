@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, func, or_, select
 
@@ -62,12 +60,11 @@ def choice_of(view: SavedView) -> Choice:
     return read(view.query).choice
 
 
-def resume(session: Session, project: Project, user: User, args: Mapping[str, str | Sequence[str]]) -> Choice:
+def resume(session: Session, project: Project, user: User, choice: Choice) -> Choice:
     """Answer the choice for the desk: what the address says, which is remembered, or else what was remembered.
 
     The session has to be one that may write. An address that says only what makes no sense says nothing.
     """
-    choice = read(args).choice
     if choice == ALL:
         last = _of(session, project, user, LAST)
         return choice_of(last) if last else ALL

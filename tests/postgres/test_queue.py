@@ -11,7 +11,7 @@ from sqlmodel import Session
 
 from curator.services import accounts, assignment, picking, projects, queue, records, reviews, search, snippets, views
 from curator.services import choice as choices
-from curator.services.choice import Choice
+from curator.services.choice import ALL, Choice
 from db.models import Project, User
 from db.session import new_session
 from tests.factories import make_record
@@ -75,5 +75,5 @@ def test_a_batch_a_view_and_a_snippet(session: Session, project: Project, user: 
     assert snippets.of(session, snippets.missing(lines, "ferry"), "ferry")[record.id or 0].place == "passage"
     assert reviews.add_batch(session, project, user, [record.id or 0], "accept", [], "batch-request-1") == 1
     assert picking.given(session, project, user, "batch-request-1") == picking.Given("accept", 1, True)
-    assert views.resume(session, project, user, {"language": "zh"}) == views.resume(session, project, user, {})
+    assert views.resume(session, project, user, Choice(language="zh")) == views.resume(session, project, user, ALL)
     assert records.languages(session, project) == ["en", "zh"]

@@ -7,7 +7,7 @@ from sqlmodel import select
 
 from curator.errors import Conflict, Forbidden, Invalid, NotFound
 from curator.services import projects, views
-from curator.services.choice import ALL, Choice
+from curator.services.choice import ALL, Choice, read
 from db.models import SavedView
 
 ZH = Choice(language="zh", signal=("down",))
@@ -48,7 +48,7 @@ def test_a_view_of_somebody_else_is_not_there_to_be_deleted(session, project, ma
     noor, lin, lead = make_user(), make_user("lin"), make_user("lead", "lead")
     mine = views.save(session, project, noor, "mine", ZH)
     shared = views.save(session, project, lead, "shared", ZH, shared=True)
-    views.resume(session, project, noor, ZH.args())
+    views.resume(session, project, noor, ZH)
     session.flush()
     last = session.exec(select(SavedView.id).where(SavedView.name == "")).one()
 
@@ -78,11 +78,12 @@ def test_the_desk_goes_on_with_what_one_chose_last_here(session, project, make_u
     noor, lin = make_user(), make_user("lin")
     other = projects.create(session, "Other", slug="other")
 
-    assert views.resume(session, project, noor, {}) == ALL
-    assert views.resume(session, project, noor, ZH.args()) == ZH
-    assert views.resume(session, project, noor, {}) == ZH
-    assert views.resume(session, project, noor, {"order": "password_hash"}) == ZH  # nonsense alone says nothing
-    assert views.resume(session, project, lin, {}) == ALL == views.resume(session, other, noor, {})
+    assert views.resume(session, project, noor, ALL) == ALL
+    assert views.resume(session, project, noor, ZH) == ZH
+    assert views.resume(session, project, noor, ALL) == ZH
+    nonsense = read({"order": "password_hash"}).choice
+    assert views.resume(session, project, noor, nonsense) == ZH  # alone it says nothing
+    assert views.resume(session, project, lin, ALL) == ALL == views.resume(session, other, noor, ALL)
     assert views.listed(session, project, noor) == []
-    assert views.resume(session, project, noor, {"order": "doubt"}).is_empty
-    assert views.resume(session, project, noor, {}) == ALL
+    assert views.resume(session, project, noor, read({"order": "doubt"}).choice).is_empty
+    assert views.resume(session, project, noor, ALL) == ALL
