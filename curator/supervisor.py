@@ -24,7 +24,7 @@ from sqlmodel import Session, col, select
 from curator.errors import Conflict, Unavailable
 from curator.launchers.local import ROOT
 from curator.launchers.tether import tethered
-from curator.services import accounts, prepare, publishing
+from curator.services import accounts, publishing
 from curator.settings import Settings
 from db.models import User
 from db.session import connect, migrate, open_session
@@ -137,7 +137,6 @@ class Supervisor:
         migrate(engine)
         with open_session(engine, write=True) as session:
             publishing.request_repair(session)
-            prepare.enqueue_all(session)
             link = entrance(session, self.open_as)
         engine.dispose()
         return link

@@ -79,6 +79,8 @@ FORM_FIELDS = {
     "snapshot_id": N_("dataset"), "new": N_("new model"), "old": N_("old model"), "epochs": N_("passes"),
     "learning_rate": N_("learning rate"), "batch_size": N_("answers per step"), "max_steps": N_("most steps"),
     "max_length": N_("longest example"), "seed": N_("seed"), "rank": N_("rank"), "disabled": N_("shut out"),
+    "reviews_needed": N_("reviews needed"), "request_id": N_("form"), "person": N_("person"), "records": N_("records"),
+    "include_personal": N_("personal data"), "single_keys": N_("single keys"), "gold": N_("measure"),
 }  # fmt: skip
 MESSAGES = (
     N_("Stopped by a person. Nothing that is in service has changed."),

@@ -9,13 +9,29 @@ from pydantic import BaseModel
 
 from curator import web
 from curator.security import current_user, policy, project
-from curator.services import calibration, journal, records
+from curator.services import calibration, desk, journal, records
 
 bp = Blueprint("calibration", __name__, url_prefix="/p/<slug>")
 
 
 class GoldForm(BaseModel):
     gold: bool
+
+
+@bp.get("/review/measure")
+@policy("reviewer")
+def measure() -> ResponseReturnValue:
+    """Show the next gold record to judge blind, as if nobody had settled it."""
+    session = web.session()
+    record = calibration.next_gold(session, project(), current_user())
+    if record is None:
+        web.notify(_("You have judged all of them."))
+        return web.go(url_for("sessions.summary"))
+    web.notify(
+        _("A lead has settled this one. Judge it as any other; your session's summary says how often you agree.")
+    )
+    card = desk.shown(session, project(), current_user(), record, history=())
+    return web.page("records/show.html", card=card, on_desk=False, choice={})
 
 
 @bp.post("/records/<int:record_id>/gold")

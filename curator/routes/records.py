@@ -54,11 +54,13 @@ def index() -> ResponseReturnValue:
 def show(record_id: int) -> ResponseReturnValue:
     """Show one record, its history, and the form to decide it anew."""
     record = records.get(web.session(), project(), record_id)
+    history = reviews.visible_history(web.session(), record, current_user(), role())
     return web.page(
         "records/show.html",
-        card=desk.shown(web.session(), project(), current_user(), record),
-        history=reviews.visible_history(web.session(), record, current_user(), role()),
+        card=desk.shown(web.session(), project(), current_user(), record, history),
+        history=history,
         mine=reviews.newest_of(web.session(), record, current_user()),
+        holder=queue.holder(web.session(), record),
         on_desk=False,
         choice={},
     )

@@ -176,4 +176,6 @@ def _keys() -> dict[str, str]:
 
 
 bp.add_app_template_global(diff.words, "diff")
-bp.app_context_processor(lambda: {"key": LocalProxy(_keys), "all_keys": keys.ACTIONS})
+bp.app_context_processor(
+    lambda: {"key": LocalProxy(_keys), "all_keys": keys.ACTIONS, "turns_at_once": desks.SHOWN_TURNS}
+)

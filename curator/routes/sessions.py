@@ -7,7 +7,7 @@ from flask.typing import ResponseReturnValue
 
 from curator import web
 from curator.security import current_user, policy, project
-from curator.services import queue, sessions
+from curator.services import calibration, queue, sessions
 
 bp = Blueprint("sessions", __name__, url_prefix="/p/<slug>/review")
 
@@ -20,5 +20,6 @@ def summary() -> ResponseReturnValue:
     return web.page(
         "reviews/summary.html",
         summary=sessions.summary(session, project(), current_user()),
+        gold=calibration.next_gold(session, project(), current_user()),
         left=queue.remaining(session, project(), current_user()),
     )

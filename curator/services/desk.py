@@ -14,6 +14,7 @@ from curator.services import drafts, evidence, personal, queue, records, reviews
 from curator.services.choice import ALL, Choice
 from curator.services.evidence import EMPTY, Evidence
 from curator.services.queue import Progress
+from curator.services.records import Past
 from curator.services.reviews import ReviewForm
 from db.models import Passage, Project, Record, Review, User
 
@@ -45,13 +46,14 @@ class Card:
 
     `lease_seconds` is how long the record stays reserved, 0 when it is only looked at. `personal` are the kinds of
     personal data in it, `unusual` what a reader cannot see in its texts; `kept_at` is when the draft was kept that
-    `typed` comes from.
+    `typed` comes from, and `version` what it was typed into. `blind`: what settled the record is not shown.
     """
 
     record: Record | None
     passages: Sequence[Passage]
     progress: Progress
     typed: Typed | None
+    version: int
     request_id: str
     lease_seconds: int
     evidence: Evidence
@@ -59,6 +61,7 @@ class Card:
     unusual: Sequence[str] = ()
     kept_at: datetime | None = None
     twins: int = 0
+    blind: bool = False
 
 
 def next_card(
@@ -85,19 +88,21 @@ def card_of(
     *,
     choice: Choice = ALL,
     lease_seconds: int = 0,
+    blind: bool = False,
 ) -> Card:
-    """Answer the card of this record, with what this person has typed into it before."""
+    """Answer the card of this record, with what this person has typed into it before and not saved."""
     progress, request_id = queue.progress(session, project, user, choice), secrets.token_urlsafe(16)
     if record is None:
-        return Card(None, (), progress, None, request_id, 0, EMPTY)
+        return Card(None, (), progress, None, 0, request_id, 0, EMPTY)
     passages = records.passages(session, record)
     texts = [passage.text for passage in passages]
-    draft = drafts.of(session, record, user) if typed is None else None
+    draft = drafts.of(session, record, user)
     return Card(
         record=record,
         passages=passages,
         progress=progress,
-        typed=typed or draft,
+        typed=draft or typed,
+        version=draft.record_version if draft else record.version,
         request_id=request_id,
         lease_seconds=lease_seconds,
         evidence=evidence.evidence(record.answer, texts),
@@ -105,6 +110,7 @@ def card_of(
         unusual=text.unusual(f"{record.question}\n{record.answer}"),
         kept_at=draft.saved_at if draft else None,
         twins=twins.size(session, record.cluster_id) if record.cluster_id else 0,
+        blind=blind,
     )
 
 
@@ -121,7 +127,8 @@ def _personal(record: Record, passages: Sequence[str]) -> Sequence[str]:
     return [personal.NAMES[kind] for kind in personal.kinds(said, passages)]
 
 
-def shown(session: Session, project: Project, user: User, record: Record) -> Card:
-    """Answer a record's card as it stands: with the correction that settled it, if there is one."""
-    settled = records.settled_review(session, record)
-    return card_of(session, project, user, record, settled)
+def shown(session: Session, project: Project, user: User, record: Record, history: Sequence[Past]) -> Card:
+    """Answer a record's card as it stands: with the correction that settled it, if this person's history has it."""
+    settled = next((past.review for past in history if past.review.id == record.settled_by), None)
+    blind = record.settled_by is not None and settled is None
+    return card_of(session, project, user, record, settled, blind=blind)

@@ -95,17 +95,20 @@ def newest(session: Session, query: Any, asked: str, *, before: int = 0) -> Any:
 
     The order is by the index's own ids, so that SQLite stops at the query's limit.
     """
-    found = hits(session, parse(asked))
-    query = query.join(found.source, found.record_id == col(Record.id)).where(found.where)
+    query, record_id = _joined(session, query, asked)
     if before:
-        query = query.where(found.record_id < before)
-    return query.order_by(found.record_id.desc())
+        query = query.where(record_id < before)
+    return query.order_by(record_id.desc())
 
 
 def among(session: Session, query: Any, asked: str) -> Any:  # a SELECT from record, both
     """Narrow a query over records to those that hold what is asked for."""
+    return _joined(session, query, asked)[0]
+
+
+def _joined(session: Session, query: Any, asked: str) -> tuple[Any, Any]:  # the SELECT, and the index's column of ids
     found = hits(session, parse(asked))
-    return query.join(found.source, found.record_id == col(Record.id)).where(found.where)
+    return query.join(found.source, found.record_id == col(Record.id)).where(found.where), found.record_id
 
 
 def put(session: Session, records: Sequence[Record]) -> None:

@@ -7,7 +7,7 @@ from itertools import count
 import pytest
 from sqlmodel import Session, select
 
-from curator.services import guidelines, reviews
+from curator.services import calibration, guidelines, reviews
 from curator.services.reviews import ReviewForm
 from db.models import Journal, Project, Record, Review
 from tests.factories import make_record, reload
@@ -216,3 +216,28 @@ def test_the_summary_of_a_session(session, project, make_user, sign_in):
 
 def test_a_viewer_has_no_session(make_user, sign_in):
     assert sign_in(make_user("vera", "viewer")).get("/p/ferry/review/summary").status_code == 403
+
+
+def test_a_reviewer_checks_themselves_on_gold_records_blind(session, project, make_user, sign_in):
+    lead, noor = make_user("lead", "lead"), sign_in(make_user("noor"))
+    records = [make_record(session, project, answer=f"Original {n}.") for n in range(2)]
+    for n, record in enumerate(records):
+        form = ReviewForm(version=1, request_id=f"settled-{n}", verdict="accept", question=None, answer="Settled text.")
+        reviews.add(session, record, lead, form)
+        calibration.mark(session, record, lead, gold=True)
+    session.commit()
+
+    first = noor.get("/p/ferry/review/measure").text
+    own = noor.get(f"/p/ferry/records/{records[0].id}").text
+    decided = {"version": records[0].version, "request_id": "judged-0", "verdict": "accept"}
+    came_from = {"Referer": "http://localhost/p/ferry/review/measure"}
+    answer = noor.post(f"/p/ferry/records/{records[0].id}/reviews", data=decided, headers=came_from)
+    second = noor.get(answer.headers["Location"]).text
+    decided = {"version": records[1].version, "request_id": "judged-1", "verdict": "accept"}
+    noor.post(f"/p/ferry/records/{records[1].id}/reviews", data=decided)
+    last = noor.get("/p/ferry/review/measure", follow_redirects=True).text
+
+    for page in (first, own):
+        assert "Original 0." in page and "Settled text" not in page and ">Accepted<" not in page
+    assert "Original 1." in second and "Original 0." not in second
+    assert "judged all of them" in last and "On 2 records that a lead has settled" in last

@@ -72,3 +72,20 @@ def test_keys_change_on_the_page_and_can_be_switched_off(session, project, make_
 
     assert 'data-key="y ctrl+enter"' in page and "<kbd>Y</kbd>" in page and 'data-single-keys="off"' in page
     assert client.post("/account/keys", data={"keys.accept": '"><script>'}).status_code == 422
+
+
+def test_a_draft_outlives_somebody_elses_decision_and_saving_it_shows_both(session, project, make_user, sign_in):
+    record = make_record(session, project, answer="Old.")
+    mine, theirs = sign_in(make_user()), sign_in(make_user("li"))
+    mine.post(f"/p/ferry/records/{record.id}/draft", data={"version": 1, "answer": "Mine."})
+    decided = {"version": 1, "request_id": "request-1", "verdict": "accept", "answer": "Theirs."}
+    theirs.post(f"/p/ferry/records/{record.id}/reviews", data=decided)
+
+    page = mine.get(f"/p/ferry/records/{record.id}").text
+    saved = mine.post(
+        f"/p/ferry/records/{record.id}/reviews",
+        data={"version": 1, "request_id": "request-2", "verdict": "accept", "answer": "Mine."},
+    )
+
+    assert re.search(r'name="answer"[^>]*>\nMine\.</textarea>', page) and 'name="version" value="1"' in page
+    assert saved.status_code == 409 and ">\nMine.</textarea>" in saved.text and "Theirs" in saved.text
