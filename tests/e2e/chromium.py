@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from playwright.sync_api import BrowserContext, Page
 
+from db.models import Record
+
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
@@ -41,3 +43,13 @@ def overflow(page: Page) -> int:
         if (wider() > 0) await frame().then(frame);
         return wider();
     }""")
+
+
+def shows(page: Page, record: Record) -> None:
+    """Wait until the card shows this record."""
+    page.wait_for_selector(f'#card[data-record="{record.id}"]')
+
+
+def press(page: Page, *keys: str) -> None:
+    for key in keys:
+        page.keyboard.press(key)

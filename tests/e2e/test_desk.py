@@ -3,57 +3,20 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page
 from sqlalchemy import Engine
 from sqlmodel import Session, select
 
 from curator.security import COOKIE
 from curator.services import accounts, prepare, reviews
 from curator.services.reviews import ReviewForm
-from db.models import Project, Record, Retraction, Review, User
+from db.models import Project, Retraction, Review, User
+from tests.e2e.chromium import press, shows
 from tests.factories import make_record, reload
 
 pytestmark = pytest.mark.browser
-
-# Notes when a key goes down and when the card that follows it has been painted.
-STOPWATCH = """
-  window.waits = [];
-  let pressed = 0;
-  addEventListener("keydown", (event) => { if (event.key !== "Control") pressed = performance.now(); }, true);
-  document.addEventListener("card:shown", () => {
-    const from = pressed;
-    requestAnimationFrame(() => setTimeout(() => window.waits.push(performance.now() - from)));
-  });
-"""
-
-
-@pytest.fixture
-def page(browser: Browser, address: str, session: Session, make_user: Callable[..., User]) -> Iterator[Page]:
-    token = accounts.sign_in(session, make_user())
-    session.commit()
-    context = browser.new_context(base_url=address, viewport={"width": 1280, "height": 800})
-    context.add_cookies([{"name": COOKIE, "value": token, "url": address}])
-    context.add_init_script(STOPWATCH)
-    page = context.new_page()
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda message: errors.append(message.text) if "Content Security" in message.text else None)
-    yield page
-    context.close()
-    assert errors == []
-
-
-def shows(page: Page, record: Record) -> None:
-    """Wait until the card shows this record."""
-    page.wait_for_selector(f'#card[data-record="{record.id}"]')
-
-
-def press(page: Page, *keys: str) -> None:
-    for key in keys:
-        page.keyboard.press(key)
 
 
 def test_five_records_by_keys_alone(page: Page, session: Session, project: Project):
@@ -101,19 +64,6 @@ def test_five_records_by_keys_alone(page: Page, session: Session, project: Proje
     assert all(r.seconds is not None and r.seconds >= 0 for r in saved)
 
 
-def test_keys_are_letters_inside_a_text_field(page: Page, session: Session, project: Project):
-    record = make_record(session, project, answer="Start")
-    page.goto("/p/ferry/review")
-
-    press(page, "e", "End")
-    page.keyboard.type(" arsu1?")
-
-    assert page.input_value("textarea[name=answer]") == "Start arsu1?"
-    press(page, "Escape")
-    assert page.locator("textarea[name=answer]").is_visible()  # changed, so it stays open
-    shows(page, record)
-
-
 def test_an_input_method_at_work_triggers_nothing(page: Page, session: Session, project: Project):
     make_record(session, project)
     page.goto("/p/ferry/review")
@@ -148,53 +98,6 @@ def test_a_key_can_be_changed_and_says_so(page: Page, session: Session, project:
     assert page.inner_text("button[value=accept] kbd") == "Y"
     press(page, "a", "y")
     shows(page, records[1])
-
-
-def test_escape_without_a_change_goes_back_to_reading_and_sends_nothing(page: Page, session: Session, project: Project):
-    make_record(session, project, answer="Two\r\nlines")
-    page.goto("/p/ferry/review")
-
-    press(page, "e", "Escape")
-    assert page.locator("article.answer").is_visible()
-    press(page, "a")
-    page.wait_for_selector("section#card")
-
-    session.rollback()
-    assert session.exec(select(Review)).one().answer is None
-    session.commit()
-
-
-def test_a_conflict_keeps_the_text_and_saves_it_over_theirs(page: Page, session: Session, project: Project):
-    record = make_record(session, project, answer="Old.")
-    page.goto("/p/ferry/review")
-    press(page, "e", "Control+a")
-    page.keyboard.type("Mine.")
-    reload(session, record)
-    record.version = 7
-    session.add(record)
-    session.commit()
-
-    press(page, "Control+Enter")
-    page.wait_for_selector("#card.conflict")
-    assert page.input_value("textarea[name=answer]") == "Mine."
-    press(page, "Control+Enter")
-    page.wait_for_selector("section#card")
-
-    reload(session, record)
-    assert (record.state, record.edited) == ("accepted", True)
-
-
-def test_a_typed_text_outlives_a_reload(page: Page, session: Session, project: Project):
-    make_record(session, project)
-    page.goto("/p/ferry/review")
-    press(page, "e", "Control+a")
-    page.keyboard.type("Half a thought")
-    page.wait_for_timeout(1000)
-
-    page.reload()
-
-    assert page.input_value("textarea[name=answer]") == "Half a thought"
-    assert page.locator("textarea[name=answer]").is_visible()
 
 
 def test_without_javascript_one_can_decide(browser: Browser, address: str, session: Session, project, make_user):
@@ -285,59 +188,3 @@ def test_thirty_records_an_undo_a_search_in_chinese_and_a_settled_disagreement_b
 
     reload(session, split, *records)
     assert split.state == "rejected" and [r.state for r in records].count("accepted") == 20
-
-
-def test_next_and_previous_decide_nothing_and_keep_what_is_typed(page: Page, session: Session, project: Project):
-    records = [make_record(session, project) for _ in range(3)]
-    page.goto("/p/ferry/review")
-    press(page, "e", "Control+a")
-    page.keyboard.type("Half")
-    press(page, "Escape", "j")
-    shows(page, records[1])
-    press(page, "j")
-    shows(page, records[2])
-    press(page, "k", "k")
-    shows(page, records[0])
-    assert page.input_value("textarea[name=answer]") == "Half"
-    session.rollback()
-    assert session.exec(select(Review)).all() == []
-    session.commit()
-
-
-def test_a_refused_decision_brings_its_card_back(page: Page, session: Session, project: Project):
-    records = [make_record(session, project) for _ in range(3)]
-    page.goto("/p/ferry/review")
-    page.wait_for_timeout(300)  # the next card is there
-    page.route("**/records/*/reviews", lambda route: route.abort())
-    press(page, "e", "Control+a")
-    page.keyboard.type("Mine.")
-    press(page, "Control+Enter")
-    page.wait_for_selector("#problem:not([hidden])")
-    shows(page, records[0])
-    assert page.input_value("textarea[name=answer]") == "Mine."
-
-    page.unroute("**/records/*/reviews")
-    press(page, "Control+Enter")
-    shows(page, records[1])
-    press(page, "a")
-    shows(page, records[2])
-
-
-def test_personal_data_is_masked_by_one_key_and_a_passage_quoted(page: Page, session: Session, project: Project):
-    record = make_record(
-        session, project, answer="Ask ann@example.com.", passages=["The quay is at the north end of town."]
-    )
-    page.goto("/p/ferry/review")
-    press(page, "m")
-    expect(page.locator("textarea[name=answer]")).to_have_value("Ask [e-mail].")
-    press(page, "Escape")
-    page.click("[data-action=quote]")
-    assert page.input_value("textarea[name=answer]") == "Ask [e-mail]. The quay is at the north end of town."
-    page.check("input[name='passages.0'][value=useful]")
-    press(page, "a")
-    page.wait_for_selector("section#card")
-
-    reload(session, record)
-    saved = session.exec(select(Review)).one()
-    assert saved.passages == {"0": "useful"} and "[e-mail]" in saved.answer
-    session.commit()

@@ -153,3 +153,8 @@ def test_masking_leaves_nothing_and_is_done_once(text: str) -> None:
     found = find(text)
     assert all(0 <= one.start < one.end <= len(text) and one.kind in KINDS for one in found)
     assert all(one.end <= two.start for one, two in pairwise(found))
+
+
+def test_what_a_passage_holds_as_well_is_the_companys_own() -> None:
+    assert kinds(["Call +49 30 901820"], ["Our desk: +49 30 901820."]) == []
+    assert kinds(["Call +49 30 901820 or +49 30 111222"], ["Our desk: +49 30 901820."]) == ["phone"]
