@@ -11,8 +11,8 @@ from peft import get_peft_model
 
 from trainer.data import histogram, micro_batches
 from trainer.encoded import EncodedRun, encode
-from trainer.fast_lora import speed_up
-from trainer.hardware import detect, memory_needed
+from trainer.fast_layers import release, speed_up
+from trainer.hardware import detect, faster_precision, memory_needed
 from trainer.loading import Base, load_base
 from trainer.loss import MICRO_TOKENS, answer_losses
 from trainer.progress import Journal
@@ -30,7 +30,8 @@ def plan(run: RunDir) -> EncodedRun:
     journal = Journal(run, "plan")
     journal.stage("Looking at the examples.")
     spec, data = run.spec(), encode(run)
-    base = load_base(run.base_gguf())
+    precision = faster_precision(spec.threads) if spec.precision == "auto" else spec.precision
+    base = load_base(run.base_gguf(), precision)
     speed = measured_speed(base, data, spec)
     lengths = [len(example.ids) for split in data.splits.values() for example in split]
     longest_train = max(data.train, key=lambda example: len(example.ids))
@@ -44,6 +45,7 @@ def plan(run: RunDir) -> EncodedRun:
         histogram=histogram([len(example.ids) for example in data.train]),
         steps=total_steps(len(data.train), spec),
         estimated_seconds=round(_seconds(data, spec, speed), 3),
+        precision=precision,
         end_of_turn=str(data.encoder.tokenizer.convert_ids_to_tokens(data.end)),
         example=data.encoder.spans(shown),
     )
@@ -90,7 +92,7 @@ def measured_speed(base: Base, data: EncodedRun, spec: TrainSpec) -> float:
             losses.mean().backward()
             times.append(time.perf_counter() - start)
             model.zero_grad()
-    model.unload()
+    release(model)
     base.model.eval()
     return micro.ids.numel() / min(times[1:])  # the first one warms up
 

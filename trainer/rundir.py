@@ -18,7 +18,7 @@ from typing import BinaryIO, TypeVar
 
 from pydantic import BaseModel
 
-from trainer.spec import Evaluation, Event, Example, PinnedQuestion, Plan, RunResult, Split, TrainSpec
+from trainer.spec import Evaluation, Event, Example, PinnedQuestion, Plan, Precision, RunResult, Split, TrainSpec
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -164,6 +164,11 @@ class RunDir:
 
     def spec(self) -> TrainSpec:
         return TrainSpec.model_validate_json(self.spec_file.read_text(encoding="utf-8"))
+
+    def precision(self) -> Precision:
+        """Answer the numbers to teach in: as the spec asks, else as the plan found faster."""
+        asked, plan = self.spec().precision, self.plan()
+        return asked if asked != "auto" else plan.precision if plan else "float32"
 
     def examples(self, split: Split) -> list[Example]:
         return list(read_lines(self.split_file(split), Example))

@@ -27,14 +27,14 @@ from trainer import checkpoints
 from trainer.data import Micro, epoch_order, micro_batches
 from trainer.encoded import EncodedRun
 from trainer.failures import Cancelled, TrainerFailure
-from trainer.fast_lora import speed_up
+from trainer.fast_layers import release, speed_up
 from trainer.guide import Guide, Stop, is_settled
 from trainer.hardware import detect
 from trainer.loading import Base
 from trainer.loss import answer_losses, example_losses, limit_for, mean_loss
 from trainer.progress import Journal
 from trainer.rundir import RunDir, folder_written_whole
-from trainer.spec import TrainSpec
+from trainer.spec import Precision, TrainSpec
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -93,7 +93,7 @@ class Teacher(SFTTrainer):
             warnings.simplefilter("ignore", FutureWarning)  # trl and transformers rename things under each other
             super().__init__(
                 model=base.model,
-                args=_config(spec, output),
+                args=_config(spec, base.precision, output),
                 train_dataset=Dataset.from_dict({"at": list(range(len(data.train)))}),
                 data_collator=self._collate,
                 processing_class=base.tokenizer,
@@ -136,8 +136,9 @@ class Teacher(SFTTrainer):
         answers = sum(int((micro.labels != -100).sum()) for micro in micros)
         total = torch.zeros((), device=self.args.device)
         for micro in micros:
-            losses, _ = answer_losses(model, micro)
-            loss = losses.sum() / answers
+            with self.compute_loss_context_manager():
+                losses, _ = answer_losses(model, micro)
+                loss = losses.sum() / answers
             self.accelerator.backward(loss)
             total += loss.detach()
             self.tokens_seen += micro.tokens
@@ -189,7 +190,7 @@ def lora_config(spec: TrainSpec) -> LoraConfig:
     )
 
 
-def _config(spec: TrainSpec, output: Path) -> SFTConfig:
+def _config(spec: TrainSpec, precision: Precision, output: Path) -> SFTConfig:
     hardware = detect(spec.threads)
     return SFTConfig(
         output_dir=str(output),
@@ -199,14 +200,14 @@ def _config(spec: TrainSpec, output: Path) -> SFTConfig:
         learning_rate=spec.learning_rate,
         weight_decay=0.0,
         max_grad_norm=1.0,
-        optim="adamw_torch",
+        optim="adamw_torch_fused",
         logging_steps=1,
         logging_nan_inf_filter=False,
         eval_strategy="no",  # Guide decides
         save_strategy="no",  # Guide decides
         seed=spec.seed,
         data_seed=spec.seed,
-        bf16=hardware.precision == "bfloat16",
+        bf16=hardware.device != "cpu" and precision == "bfloat16",  # a CPU's fast layers round by themselves
         use_cpu=hardware.device == "cpu",
         gradient_checkpointing=False,
         dataloader_pin_memory=hardware.device != "cpu",
@@ -251,7 +252,7 @@ def train(run: RunDir, base: Base, data: EncodedRun, stop: Stop = never) -> None
                 shutil.copyfile(best / name, draft / name)
     finally:
         # the base goes back as it was, so that a later stage of the same process can use it
-        cast(PeftModel, teacher.model).unload()
+        release(cast(PeftModel, teacher.model))
 
 
 def _over(state: TrainerState, spec: TrainSpec) -> bool:

@@ -14,6 +14,7 @@ Role = Literal["system", "user", "assistant"]
 Split = Literal["train", "val", "test"]
 Stage = Literal["plan", "train", "convert", "evaluate"]
 MergedType = Literal["Q8_0", "F16", "F32", "same"]  # same: the type each tensor has in the base
+Precision = Literal["float32", "bfloat16"]
 
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -93,6 +94,10 @@ class TrainSpec(Frozen):
     patience: int = Field(3, ge=1, le=100, description="Evaluations without improvement before training stops early.")
     seed: int = Field(17, ge=0, description="Seed of every random choice.")
     threads: int | None = Field(None, ge=1, description="CPU threads; all cores when empty.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="Numbers that the base is held in while it is taught; auto takes the faster on this machine.",
+    )
     lora: LoraSpec = Field(default_factory=lambda: LoraSpec.model_validate({}))
     merged_type: MergedType = Field("Q8_0", description="Type of the merged tensors that LoRA touched.")
     answer_tokens: int = Field(128, ge=8, le=4096, description="Longest answer when questions are asked again.")
@@ -138,6 +143,7 @@ class Plan(Frozen):
     histogram: list[tuple[int, int]] = Field(description="(upper edge in tokens, examples) per bin")
     steps: int
     estimated_seconds: float
+    precision: Precision = Field("float32", description="decided once, so that a resumed run goes on with the same")
     end_of_turn: str = Field(description="the token that ends an answer; asserted to be trained")
     example: list[TokenSpan]
 
