@@ -6,13 +6,15 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from trainer.spec import Precision
 
 PROBE_ROWS, PROBE_WIDTH, PROBES = 512, 1024, 8  # about 5 ms a product
 CLEARLY = 1.5  # what is not a product is no faster in bfloat16
-BYTES_PER_TOKEN_PER_LAYER = 14 * 4  # times the hidden size: what autograd keeps of one token in one layer, in fp32
+KEPT_PER_TOKEN = 20  # times the hidden size: numbers kept of one token in one layer, with what the allocator wastes
+PROGRAM = 600 << 20  # Python, torch and its libraries
+SCORES = 512 * 3 * 4  # bytes per word of the vocabulary: a piece of scores, its gradient and one copy
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,17 @@ def system_memory() -> tuple[int, int]:
     return total, free
 
 
-def memory_needed(weights: int, layers: int, hidden: int, tokens: int) -> int:
-    """Estimate the bytes of training: fp32 weights, what autograd keeps of `tokens` at once, and the program."""
-    return weights * 4 + layers * hidden * tokens * BYTES_PER_TOKEN_PER_LAYER * 2 + (600 << 20)
+def memory_needed(model: Any, tokens: int, *, checkpointing: bool) -> int:  # Any: a transformers model
+    """Estimate the bytes of training with `tokens` at once: weights, activations, a piece of scores and the program.
+
+    With checkpointing one number per layer stays, and one layer's activations at a time.
+    """
+    config = model.config.get_text_config()
+    each = model.dtype.itemsize
+    layers = KEPT_PER_TOKEN + config.num_hidden_layers if checkpointing else KEPT_PER_TOKEN * config.num_hidden_layers
+    return (
+        model.num_parameters() * each
+        + config.hidden_size * tokens * layers * each
+        + config.vocab_size * SCORES
+        + PROGRAM
+    )

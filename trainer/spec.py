@@ -38,6 +38,9 @@ class Example(Frozen):
     id: str
     group: str
     messages: list[Message] = Field(min_length=2)
+    passages: list[str] = Field(
+        [], description="blocks that stand above the last question, each as it is written there"
+    )
 
 
 class PinnedQuestion(Frozen):
@@ -90,6 +93,15 @@ class TrainSpec(Frozen):
     max_length: int = Field(
         1024, ge=16, le=131072, description="Longest example in tokens; longer ones are listed, not cut."
     )
+    overlong: Literal["drop", "fewer_passages", "refuse"] = Field(
+        "drop",
+        description="What happens to longer ones: leave them out, take passages away that the answer does not cite, "
+        "or refuse to begin.",
+    )
+    turns: Literal["last", "all"] = Field(
+        "last",
+        description="Which answers of a conversation are taught: the approved last one, or earlier ones as well.",
+    )
     evals_per_epoch: int = Field(4, ge=1, le=100, description="How often held-out loss is measured.")
     patience: int = Field(3, ge=1, le=100, description="Evaluations without improvement before training stops early.")
     seed: int = Field(17, ge=0, description="Seed of every random choice.")
@@ -97,6 +109,12 @@ class TrainSpec(Frozen):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="Numbers that the base is held in while it is taught; auto takes the faster on this machine.",
+    )
+    micro_tokens: int | None = Field(
+        None, ge=64, description="Tokens that go through the model at once; a step is put together from such parts."
+    )
+    checkpointing: Literal["auto", "on", "off"] = Field(
+        "auto", description="Compute activations twice to save memory; auto does so when memory would not suffice."
     )
     lora: LoraSpec = Field(default_factory=lambda: LoraSpec.model_validate({}))
     merged_type: MergedType = Field("Q8_0", description="Type of the merged tensors that LoRA touched.")
@@ -132,17 +150,29 @@ class TokenSpan(Frozen):
     trained: bool
 
 
+class Limits(Frozen):
+    """What a run learnt about memory the hard way. Written as limits.json after the machine ran out of it."""
+
+    micro_tokens: int
+    checkpointing: bool
+
+
 class Plan(Frozen):
     """What `plan` found out before any training. Written as plan.json."""
 
     examples: dict[Split, int]
     too_long: list[str] = Field(description="ids of examples longer than max_length; they are left out")
+    shortened: list[str] = Field([], description="ids of examples that lost passages to fit into max_length")
     answer_tokens: int
     total_tokens: int
     longest: int
     histogram: list[tuple[int, int]] = Field(description="(upper edge in tokens, examples) per bin")
     steps: int
     estimated_seconds: float
+    tokens_per_second: float = Field(0.0, description="measured on parts of a real batch")
+    memory: int = Field(0, description="bytes that training needs at most, estimated")
+    free_memory: int = 0
+    checkpointing: bool = Field(False, description="whether activations are computed twice because memory is short")
     precision: Precision = Field("float32", description="decided once, so that a resumed run goes on with the same")
     end_of_turn: str = Field(description="the token that ends an answer; asserted to be trained")
     example: list[TokenSpan]

@@ -68,8 +68,12 @@ def with_passages(question: str, passages: Sequence[tuple[str, str]]) -> str:
 
     Do I pay for my 6 year old?
     """
-    blocks = [f"[{number}] {document}".rstrip() + f"\n{text}" for number, (document, text) in enumerate(passages, 1)]
-    return "\n\n".join([*blocks, question])
+    return "\n\n".join([*passage_blocks(passages), question])
+
+
+def passage_blocks(passages: Sequence[tuple[str, str]]) -> list[str]:
+    """Answer passages as they stand above a question."""
+    return [f"[{number}] {document}".rstrip() + f"\n{text}" for number, (document, text) in enumerate(passages, 1)]
 
 
 def settled_examples(session: Session, project: Project) -> Iterator[Draft]:
@@ -101,7 +105,10 @@ def settled_examples(session: Session, project: Project) -> Iterator[Draft]:
             answer = row.answer if row.new_answer is None else row.new_answer
             before = prompt(project, corrected(row.turns, row.new_turns or {}), question, passages.get(row.id, ()))
             messages = [*before, {"role": "assistant", "content": answer}]
-            yield Draft(row.id, row.group, {"messages": messages}, partial(_row_personal, row, messages))
+            content: dict[str, Any] = {"messages": messages}  # plain JSON
+            if blocks := passage_blocks(passages.get(row.id, ())):
+                content["passages"] = blocks  # so that the trainer can leave some out of an example that is too long
+            yield Draft(row.id, row.group, content, partial(_row_personal, row, messages))
 
 
 def _row_personal(row: Row[Any], messages: Sequence[dict[str, str]]) -> bool:

@@ -4,7 +4,8 @@
 
 good: does everything at once. poor: the same, but the gate fails. slow: `train` takes steps until the file `go`
 appears, counts them in a checkpoint, and on SIGTERM saves and ends with 143. crash: `train` exits with code 3.
-killed: `train` dies as by the out-of-memory killer. refuses: `train` says in an event what is wrong.
+killed: `train` dies as by the out-of-memory killer; killed once: only until it takes less
+at once. refuses: `train` says in an event what is wrong.
 deaf: like slow, but does not hear SIGTERM.
 """
 
@@ -54,7 +55,7 @@ def train(folder: RunDir, mode: str) -> None:
     if mode == "crash":
         print("RuntimeError: the moon is made of cheese", file=sys.stderr, flush=True)
         sys.exit(3)
-    if mode == "killed":
+    if mode == "killed" or (mode == "killed once" and not folder.limits()):
         os.kill(os.getpid(), signal.SIGKILL)
     if mode == "refuses":
         words = "The loss ran away. Teach slower."

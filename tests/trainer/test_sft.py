@@ -17,13 +17,15 @@ from safetensors.torch import load_file
 from tests.trainer.folders import make_run
 from tests.trainer.tiny import write_tiny_llama_gguf
 from trainer import checkpoints
-from trainer.data import Encoded
+from trainer.data import Encoded, Micro
 from trainer.encoded import encode
-from trainer.failures import Cancelled, TrainerFailure
+from trainer.failures import Cancelled, TrainerFailure, explain
+from trainer.guide import Stop
 from trainer.loading import load_base
 from trainer.loss import answer_losses, example_losses
 from trainer.rundir import RunDir
-from trainer.sft import Stop, never, rate_share, total_steps, train
+from trainer.sft import never, total_steps, train
+from trainer.teacher import rate_share
 
 pytestmark = [
     pytest.mark.filterwarnings(
@@ -155,12 +157,60 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice(tmp_path: Path, monke
         found, rows = answer_losses(*arguments)  # type: ignore[arg-type]
         return found * float("nan"), rows
 
-    monkeypatch.setattr("trainer.sft.answer_losses", broken)
+    monkeypatch.setattr("trainer.teacher.answer_losses", broken)
     with pytest.raises(TrainerFailure, match="lower learning rate") as failed:
         teach(run)
 
     assert failed.value.failure == "diverged"
     assert not run.adapter.exists()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")])
+def test_without_memory_it_goes_on_with_less_at_once_and_ends_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    whole, short = (make_run(tmp_path / name, epochs=2, lora={"dropout": 0}) for name in ("whole", "short"))
+    teach(whole)
+    widest: list[int] = []
+
+    def greedy(model: object, micro: Micro) -> tuple[torch.Tensor, torch.Tensor]:
+        widest.append(micro.ids.numel())
+        if len(losses(short)) == 5 and not short.limits():
+            raise error
+        return answer_losses(model, micro)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("trainer.teacher.answer_losses", greedy)
+    teach(short)
+
+    limits = short.limits()
+    assert limits is not None and limits.checkpointing and limits.micro_tokens == 512
+    assert losses(short) == pytest.approx(losses(whole), abs=1e-5)
+    assert any("ran out of memory" in event.message for event in short.events() if event.kind == "warning")
+
+
+def test_without_memory_a_second_time_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(tmp_path)
+
+    def greedy(*_arguments: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("trainer.teacher.answer_losses", greedy)
+    with pytest.raises(MemoryError):
+        teach(run)
+
+    assert run.limits() is not None
+    assert explain(MemoryError())[0] == "memory"
+
+
+@pytest.mark.parametrize("options", [{"micro_tokens": 64}, {"checkpointing": "on"}, {"micro_tokens": 4096}])
+def test_a_step_is_the_same_in_however_many_parts(tmp_path: Path, options: dict[str, object]) -> None:
+    usual = make_run(tmp_path / "usual", max_steps=6, lora={"dropout": 0})
+    other = make_run(tmp_path / "other", max_steps=6, lora={"dropout": 0}, **options)
+
+    teach(usual)
+    teach(other)
+
+    assert losses(other) == pytest.approx(losses(usual), abs=1e-5)
 
 
 def test_example_losses_do_not_depend_on_the_company(tmp_path: Path) -> None:

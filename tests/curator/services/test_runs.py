@@ -227,6 +227,15 @@ def test_a_failed_run_says_why(room: Classroom, mode: str, failure: str, words: 
     assert readiness(room).ready, "a failed lesson is not in the way of the next"
 
 
+def test_a_lesson_that_the_system_killed_for_its_memory_is_tried_again_with_less_at_once(room: Classroom):
+    room.teach("killed once")
+
+    limits = run_folder.folder_of(room.run(), room.settings).limits()
+    assert limits is not None and (limits.micro_tokens, limits.checkpointing) == (512, True)
+    assert room.run().state == "finished"
+    assert runs.log_tail(room.run()).count("train begins") == 2
+
+
 def test_a_log_tail_is_short_and_bears_any_bytes(room: Classroom):
     run = room.start()
     run.folder = str(room.folder())
