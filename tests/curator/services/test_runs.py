@@ -228,7 +228,8 @@ def test_a_failed_run_says_why(room: Classroom, mode: str, failure: str, words: 
 
 
 def test_a_lesson_that_the_system_killed_for_its_memory_is_tried_again_with_less_at_once(room: Classroom):
-    room.teach("killed once")
+    room.start()
+    room.worker("killed once").run_until_idle()
 
     limits = run_folder.folder_of(room.run(), room.settings).limits()
     assert limits is not None and (limits.micro_tokens, limits.checkpointing) == (512, True)
