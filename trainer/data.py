@@ -235,15 +235,16 @@ def micro_batches(examples: Iterable[Encoded], limit: int, pad: int) -> Iterator
     part: list[Encoded] = []
     for example in sorted(examples, key=lambda e: -len(e.ids)):
         if part and len(part[0].ids) * (len(part) + 1) > limit:
-            yield _padded(part, pad)
+            yield padded(part, pad)
             part = []
         part.append(example)
     if part:
-        yield _padded(part, pad)
+        yield padded(part, pad)
 
 
-def _padded(part: list[Encoded], pad: int) -> Micro:
-    width = len(part[0].ids)
+def padded(part: list[Encoded], pad: int) -> Micro:
+    """Lay examples out in rows of the longest one's length."""
+    width = max(len(example.ids) for example in part)
     ids = torch.full((len(part), width), pad, dtype=torch.long)
     labels = torch.full((len(part), width), IGNORED, dtype=torch.long)
     for row, example in enumerate(part):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from trainer.data import Encoded, Encoder
 from trainer.failures import TrainerFailure
@@ -18,7 +18,7 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 class EncodedRun:
     """All splits as tokens. Examples longer than the limit are in `too_long` and in no split.
 
-    `shortened` names those that lost passages to fit.
+    `shortened` names those that lost passages to fit. `rejected` holds the worse answer by id, in preference runs.
     """
 
     encoder: Encoder
@@ -27,6 +27,12 @@ class EncodedRun:
     shortened: list[str]
     pad: int
     end: int
+    rejected: dict[str, Encoded] = field(default_factory=dict[str, Encoded])
+
+    def length(self, example: Encoded) -> int:
+        """Answer how many tokens an example costs, with its worse answer."""
+        other = self.rejected.get(example.id)
+        return len(example.ids) + (len(other.ids) if other else 0)
 
     @property
     def train(self) -> list[Encoded]:
@@ -46,6 +52,7 @@ def encode(run: RunDir) -> EncodedRun:
     splits: dict[Split, list[Encoded]] = {}
     too_long: list[str] = []
     shortened: list[str] = []
+    rejected: dict[str, Encoded] = {}
     seen: set[str] = set()
     ends: set[int] = set()
     for split in SPLITS:
@@ -57,9 +64,13 @@ def encode(run: RunDir) -> EncodedRun:
             encoded = encoder.example(example, every_turn=spec.turns == "all")
             ends.add(encoded.ids[-1])
             if len(encoded.ids) > spec.max_length and spec.overlong == "fewer_passages":
-                encoded = _fitting(encoder, example, spec) or encoded
-                shortened += [example.id] if len(encoded.ids) <= spec.max_length else []
-            if len(encoded.ids) > spec.max_length:
+                fitting = _fitting(encoder, example, spec)
+                if fitting:
+                    example, encoded = fitting
+                    shortened.append(example.id)
+            if spec.method == "dpo" and split != "test":  # the exam asks for answers
+                rejected[example.id] = encoder.example(_with_rejected(example))
+            if max(len(encoded.ids), len(rejected.get(example.id, encoded).ids)) > spec.max_length:
                 too_long.append(example.id)
             else:
                 splits[split].append(encoded)
@@ -79,12 +90,20 @@ def encode(run: RunDir) -> EncodedRun:
     if len(ends) != 1:
         raise TrainerFailure("base", "The base's chat template ends answers in different ways. Choose another base.")
     pad = encoder.tokenizer.pad_token_id
-    return EncodedRun(
-        encoder, splits, too_long, shortened, pad if isinstance(pad, int) else ends.copy().pop(), ends.pop()
-    )
+    end = ends.pop()
+    return EncodedRun(encoder, splits, too_long, shortened, pad if isinstance(pad, int) else end, end, rejected)
 
 
-def _fitting(encoder: Encoder, example: Example, spec: TrainSpec) -> Encoded | None:
+def _with_rejected(example: Example) -> Example:
+    if not example.rejected.strip() or example.rejected == example.messages[-1].content:
+        raise TrainerFailure(
+            "input", f"Example {example.id} has no second answer to prefer its own to. Freeze the preferences again."
+        )
+    last = Message(role="assistant", content=example.rejected)
+    return example.model_copy(update={"messages": [*example.messages[:-1], last]})
+
+
+def _fitting(encoder: Encoder, example: Example, spec: TrainSpec) -> tuple[Example, Encoded] | None:
     """Take passages away, the last first, until an example fits; those that its answer cites as [n] stay."""
     answer, left = example.messages[-1].content, example
     for number in range(len(example.passages), 0, -1):
@@ -93,7 +112,7 @@ def _fitting(encoder: Encoder, example: Example, spec: TrainSpec) -> Encoded | N
         left = without_passage(left, example.passages[number - 1])
         encoded = encoder.example(left, every_turn=spec.turns == "all")
         if len(encoded.ids) <= spec.max_length:
-            return encoded
+            return left, encoded
     return None
 
 

@@ -52,7 +52,7 @@ def plan(run: RunDir) -> EncodedRun:
         free_memory=hardware.free_memory,
         checkpointing=short or spec.checkpointing == "on",
         answer_tokens=sum(example.answer_tokens for example in data.train),
-        total_tokens=sum(len(example.ids) for example in data.train),
+        total_tokens=sum(data.length(example) for example in data.train),
         longest=max(lengths),
         histogram=histogram([len(example.ids) for example in data.train]),
         steps=total_steps(len(data.train), spec),
@@ -109,7 +109,7 @@ def measured_speed(base: Base, data: EncodedRun, spec: TrainSpec) -> float:
 def _seconds(data: EncodedRun, spec: TrainSpec, speed: float) -> float:
     per_epoch = steps_per_epoch(len(data.train), spec)
     epochs = total_steps(len(data.train), spec) / per_epoch
-    learning = epochs * sum(len(example.ids) for example in data.train) / speed
+    learning = epochs * sum(data.length(example) for example in data.train) / speed
     measurements = max(1.0, epochs * min(spec.evals_per_epoch, per_epoch))
     held_out = measurements * FORWARD_SHARE * sum(len(example.ids) for example in data.splits["val"]) / speed
     return learning + held_out

@@ -1,6 +1,6 @@
 """Names inside a run folder, and the one way files get there: beside, fsync, rename.
 
-in:   spec.json train.jsonl val.jsonl test.jsonl pins.jsonl
+in:   spec.json train.jsonl val.jsonl test.jsonl pins.jsonl start/
 out:  plan.json limits.json events.jsonl checkpoints/ adapter/ adapter.gguf model.gguf evaluation.json result.json
 """
 
@@ -145,6 +145,11 @@ class RunDir:
     @property
     def adapter(self) -> Path:
         return self.path / "adapter"
+
+    @property
+    def start(self) -> Path:
+        """The adapter that the run goes on from, in PEFT's format, if it does."""
+        return self.path / "start"
 
     @property
     def adapter_gguf(self) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import math
 import shutil
 import warnings
@@ -23,7 +24,7 @@ from trainer.loading import Base
 from trainer.loss import limit_for
 from trainer.progress import Journal
 from trainer.rundir import RunDir, folder_written_whole
-from trainer.spec import Limits, TrainSpec
+from trainer.spec import Limits, Method, TrainSpec
 from trainer.teacher import Teacher
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -77,7 +78,9 @@ def _teach(run: RunDir, base: Base, data: EncodedRun, stop: Stop) -> None:
     guide = Guide(spec, steps_per_epoch(len(data.train), spec), journal, stop, held_out=bool(data.splits["val"]))
     run.checkpoints.mkdir(exist_ok=True)
     start = checkpoints.newest(run.checkpoints)
-    teacher = Teacher(base, spec, data, run.checkpoints, limits_of(run, base), callbacks=[guide])
+    teacher = _teacher(spec.method)(
+        base, spec, data, run.checkpoints, limits_of(run, base), _start(run, spec), callbacks=[guide]
+    )
     guide.tokens_seen = lambda: teacher.tokens_seen
     journal.stage(f"Learning from {len(data.train)} examples.")
     try:
@@ -104,6 +107,34 @@ def _teach(run: RunDir, base: Base, data: EncodedRun, stop: Stop) -> None:
         # the base goes back as it was, so that a later stage of the same process can use it
         base.model.activation_checkpointing_disable()
         release(cast(PeftModel, teacher.model))
+
+
+def _teacher(method: Method) -> type[Teacher]:
+    if method == "sft":
+        return Teacher
+    from trainer.dpo import PreferenceTeacher
+
+    return PreferenceTeacher
+
+
+def _start(run: RunDir, spec: TrainSpec) -> Path | None:
+    """Answer the adapter to go on from, or say that it cannot be gone on from."""
+    if spec.continues is None:
+        return None
+    config = run.start / "adapter_config.json"
+    if not config.is_file() or not (run.start / "adapter_model.safetensors").is_file():
+        raise TrainerFailure(
+            "input", f"The adapter of version {spec.continues} is not in the run folder (start/). Start a new run."
+        )
+    known = json.loads(config.read_text(encoding="utf-8"))
+    shape = (known.get("r"), known.get("lora_alpha"), set(known.get("target_modules") or ()))
+    if shape != (spec.lora.rank, spec.lora.alpha, set(spec.lora.target_modules)):
+        raise TrainerFailure(
+            "input",
+            f"Version {spec.continues} was taught with rank {known.get('r')} and other layers or another scale than "
+            f"this recipe asks for (rank {spec.lora.rank}). Use the same, or start from the base.",
+        )
+    return run.start
 
 
 def _over(state: TrainerState, spec: TrainSpec) -> bool:

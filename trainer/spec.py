@@ -6,16 +6,18 @@ Imports no torch, so the web app can read and write these without loading a mode
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Role = Literal["system", "user", "assistant"]
 Split = Literal["train", "val", "test"]
 Stage = Literal["plan", "train", "convert", "evaluate"]
+Method = Literal["sft", "dpo"]
 MergedType = Literal["Q8_0", "F16", "F32", "same"]  # same: the type each tensor has in the base
 Precision = Literal["float32", "bfloat16"]
 
+PREFERENCE_USUAL: dict[str, Any] = {"learning_rate": 5e-6, "epochs": 1.0}  # of dpo, where it differs from sft
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -38,6 +40,7 @@ class Example(Frozen):
     id: str
     group: str
     messages: list[Message] = Field(min_length=2)
+    rejected: str = Field("", description="the answer people did not prefer to the last turn; in preference runs only")
     passages: list[str] = Field(
         [], description="blocks that stand above the last question, each as it is written there"
     )
@@ -84,7 +87,19 @@ class TrainSpec(Frozen):
     run: str = Field(description="Name of the run, for people.")
     base: BaseRef
     snapshot_sha256: str = Field("", description="Content hash of the snapshot the examples came from.")
-    method: Literal["sft"] = Field("sft", description="How the model is taught.")
+    method: Method = Field(
+        "sft", description="How the model is taught: sft by approved answers, dpo by pairs of a better and a worse one."
+    )
+    continues: int | None = Field(
+        None, ge=1, description="Number of the version whose adapter it goes on from; empty starts from the base."
+    )
+    replay: float = Field(
+        0.2, ge=0, le=1, description="Share of the answers taught before that is mixed in when going on from a version."
+    )
+    beta: float = Field(0.1, gt=0, le=10, description="dpo: how closely the model stays to what it was before.")
+    sft_weight: float = Field(
+        1.0, ge=0, le=100, description="dpo: weight of learning the better answer itself, so that it does not fade."
+    )
     epochs: float = Field(3.0, gt=0, le=50, description="Passes over the training examples.")
     max_steps: int | None = Field(None, ge=1, description="Stop after this many steps, whatever the epochs.")
     learning_rate: float = Field(2e-4, gt=0, le=1e-1, description="Peak of the cosine schedule.")
@@ -119,6 +134,14 @@ class TrainSpec(Frozen):
     lora: LoraSpec = Field(default_factory=lambda: LoraSpec.model_validate({}))
     merged_type: MergedType = Field("Q8_0", description="Type of the merged tensors that LoRA touched.")
     answer_tokens: int = Field(128, ge=8, le=4096, description="Longest answer when questions are asked again.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_of_its_method(cls, values: Any) -> Any:  # Any: whatever is to be validated
+        """Preferences are learnt in smaller steps: at the rate of sft the model ends in loops (facts: LF#7734)."""
+        if isinstance(values, dict) and values.get("method") == "dpo":
+            return PREFERENCE_USUAL | values
+        return values
 
 
 EventKind = Literal["stage", "step", "eval", "checkpoint", "warning", "done", "cancelled", "failed"]

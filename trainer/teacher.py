@@ -24,7 +24,7 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from trainer import checkpoints
-from trainer.data import Micro, epoch_order, micro_batches
+from trainer.data import IGNORED, Micro, epoch_order, micro_batches
 from trainer.encoded import EncodedRun
 from trainer.failures import TrainerFailure
 from trainer.fast_layers import speed_up
@@ -63,7 +63,14 @@ class Teacher(SFTTrainer):
     """trl's trainer with our batches, loss, evaluation and checkpoints."""
 
     def __init__(
-        self, base: Base, spec: TrainSpec, data: EncodedRun, output: Path, limits: Limits, **options: Any
+        self,
+        base: Base,
+        spec: TrainSpec,
+        data: EncodedRun,
+        output: Path,
+        limits: Limits,
+        start: Path | None,
+        **options: Any,
     ) -> None:  # Any: passed on to trl
         self.spec = spec
         self.limits = limits
@@ -72,13 +79,14 @@ class Teacher(SFTTrainer):
         base.model.name_or_path = spec.base.name  # PEFT writes it down; a folder of this machine says nothing
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # trl and transformers rename things under each other
+            model = PeftModel.from_pretrained(base.model, str(start), is_trainable=True) if start else base.model
             super().__init__(
-                model=base.model,
+                model=model,
                 args=_config(spec, base.precision, output),
                 train_dataset=Dataset.from_dict({"at": list(range(len(data.train)))}),
                 data_collator=self._collate,
                 processing_class=base.tokenizer,
-                peft_config=lora_config(spec),
+                peft_config=None if start else lora_config(spec),
                 **options,
             )
         self.remove_callback(PrinterCallback)
@@ -96,7 +104,7 @@ class Teacher(SFTTrainer):
         return {"micros": list(micro_batches(examples, self.limits.micro_tokens, self.data.pad))}
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Order:  # Any: trl's own signature
-        return Order([len(example.ids) for example in self.data.train], self.spec)
+        return Order([self.data.length(example) for example in self.data.train], self.spec)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:  # Any: as above
         """Rise in a line, fall in a cosine. transformers' own begins at a rate of zero, which wastes the first step."""
@@ -114,20 +122,23 @@ class Teacher(SFTTrainer):
     def training_step(
         self, model: Any, inputs: dict[str, list[Micro]], num_items_in_batch: Any = None
     ) -> torch.Tensor:  # Any: as above
-        """Take one batch through the model part by part; the loss is the mean over all its answer tokens."""
+        """Take one batch through the model part by part, as if at once."""
         model.train()
-        micros = inputs["micros"]
-        answers = sum(int((micro.labels != -100).sum()) for micro in micros)
         total = torch.zeros((), device=self.args.device)
-        for micro in micros:
-            with self.compute_loss_context_manager():
-                losses, _ = answer_losses(model, micro)
-                loss = losses.sum() / answers
+        for loss in self.shares(model, inputs["micros"]):
             self.accelerator.backward(loss)
             total += loss.detach()
-            self.tokens_seen += micro.tokens
         self._check_finite(total)
         return total
+
+    def shares(self, model: Any, micros: list[Micro]) -> Iterator[torch.Tensor]:  # Any: a model, wrapped or not
+        """Yield what each part adds to the step's loss: the mean over all its answer tokens."""
+        answers = sum(int((micro.labels != IGNORED).sum()) for micro in micros)
+        for micro in micros:
+            self.tokens_seen += micro.tokens
+            with self.compute_loss_context_manager():
+                losses, _ = answer_losses(model, micro)
+                yield losses.sum() / answers
 
     def _clip_grad_norm(self, model: Any) -> torch.Tensor:  # Any: as above
         norm = cast(torch.Tensor, super()._clip_grad_norm(model))
@@ -143,13 +154,17 @@ class Teacher(SFTTrainer):
             )
 
     def evaluate(self, *_args: Any, **_kwargs: Any) -> dict[str, float]:  # Any: as above
-        """Measure the held-out loss in nats per answer token."""
-        held_out = self.data.splits["val"]
-        losses = example_losses(cast(PeftModel, self.model), held_out, self.data.pad, limit=self.limits.micro_tokens)
-        metrics = {"eval_loss": mean_loss(losses, held_out)}
+        """Measure what chooses the best moment, on examples that are not learnt from."""
+        metrics = {"eval_loss": self.held_out_loss()}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def held_out_loss(self) -> float:
+        """Answer the loss on the val split in nats per answer token."""
+        held_out = self.data.splits["val"]
+        losses = example_losses(cast(PeftModel, self.model), held_out, self.data.pad, limit=self.limits.micro_tokens)
+        return mean_loss(losses, held_out)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # Any: as above
         save_adapter(cast(PeftModel, self.model), Path(output_dir or str(self.args.output_dir)))
