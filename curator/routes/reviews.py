@@ -140,6 +140,16 @@ def compare(record_id: int) -> ResponseReturnValue:
     return web.page("records/_diff.html", record=record, question=form.question, answer=form.answer)
 
 
+@bp.post("/records/<int:record_id>/turns/<int:place>/diff")
+@policy("reviewer")
+def compare_turn(record_id: int, place: int) -> ResponseReturnValue:
+    """Show what the typed text changes about an earlier turn."""
+    form = web.parse_form(TypedForm)
+    record = records.get(web.session(), project(), record_id)
+    original, corrected = records.turn(record, place), form.turns.get(str(place), "")
+    return web.page("records/_turn_diff.html", record=record, place=place, original=original, corrected=corrected)
+
+
 @bp.app_errorhandler(Stale)
 def conflict(error: Stale) -> ResponseReturnValue:
     """Answer a stale judgement: theirs, mine, and every character that was typed."""

@@ -61,6 +61,13 @@ def get(session: Session, project: Project, record_id: int) -> Record:
     return record
 
 
+def turn(record: Record, place: int) -> str:
+    """Answer what was said in one of a record's earlier turns, or raise NotFound."""
+    if place >= len(record.turns):
+        raise NotFound("There is no such turn in this conversation.")
+    return str(record.turns[place]["content"])
+
+
 def passages(session: Session, record: Record) -> list[Passage]:
     """List what the assistant had read, best first as the log has it."""
     return list(session.exec(select(Passage).where(Passage.record_id == record.id).order_by(col(Passage.position))))
