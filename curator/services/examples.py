@@ -99,25 +99,23 @@ def settled_examples(session: Session, project: Project) -> Iterator[Draft]:
                 continue
             question = row.question if row.new_question is None else row.new_question
             answer = row.answer if row.new_answer is None else row.new_answer
-            before = prompt(project, corrected(row.turns, row.new_turns or {}), question, passages.get(row.id, ()))
+            turns = corrected(row.turns, row.new_turns or {})
+            before = prompt(project, turns, question, passages.get(row.id, ()))
             messages = [*before, {"role": "assistant", "content": answer}]
-            yield Draft(row.id, row.group, {"messages": messages}, partial(_row_personal, row, messages))
+            said = [question, answer, *(turn["content"] for turn in turns)]
+            yield Draft(row.id, row.group, {"messages": messages}, partial(_row_personal, session, row, said))
 
 
-def _row_personal(row: Row[Any], messages: Sequence[dict[str, str]]) -> bool:
+def _row_personal(session: Session, row: Row[Any], said: Sequence[str]) -> bool:
     """Tell whether an example holds personal data; where the light job found none, only what was typed is looked at."""
     if row.personal == "":
-        return _personal([row.new_question or "", row.new_answer or "", *(row.new_turns or {}).values()])
-    return _messages_personal(messages)
+        said = [row.new_question or "", row.new_answer or "", *(row.new_turns or {}).values()]
+    return _personal(session, row.id, said)
 
 
-def _messages_personal(messages: Sequence[dict[str, str]]) -> bool:
-    """Leave the system prompt out of account: the project's own words, not a person's data out of the log."""
-    return _personal([message["content"] for message in messages if message["role"] != "system"])
-
-
-def _personal(texts: Sequence[str]) -> bool:
-    return any(personal.find(text) for text in texts if text)
+def _personal(session: Session, record_id: int | None, said: Sequence[str]) -> bool:
+    texts = select(_passage.c.text).where(_passage.c.record_id == record_id)
+    return bool(personal.kinds(said, lambda: [row.text for row in fetch(session, texts)]))
 
 
 def _passages(session: Session, page: Sequence[Row[Any]]) -> dict[int, list[tuple[str, str]]]:
@@ -138,9 +136,6 @@ def settled_pairs(session: Session, project: Project) -> Iterator[Draft]:
         last = page[-1].id
         for row in page:
             content = {"prompt": row.prompt, "chosen": row.chosen, "rejected": row.rejected}
-            texts = [
-                *row.prompt,
-                {"role": "assistant", "content": row.chosen},
-                {"role": "assistant", "content": row.rejected},
-            ]
-            yield Draft(row.record_id, row.group, content, partial(_messages_personal, texts))
+            asked = [turn["content"] for turn in row.prompt if turn["role"] != "system"]  # which is the project's own
+            said = [*asked, row.chosen, row.rejected]
+            yield Draft(row.record_id, row.group, content, partial(_personal, session, row.record_id, said))
