@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, Text, cast, or_, select
 from sqlmodel import Session
 
 from curator.services import personal
 from curator.services.bulk import fetch
+from curator.services.counts import COUNTED
 from db.models import Passage, PreferencePair, Project, Record, Review
 
 BATCH = 1_000
@@ -72,11 +73,11 @@ def with_passages(question: str, passages: Sequence[tuple[str, str]]) -> str:
     return "\n\n".join([*blocks, question])
 
 
-def settled_examples(session: Session, project: Project) -> Iterator[Draft]:
+def settled_examples(session: Session, project: Project, *, suspects: bool = False) -> Iterator[Draft]:
     """Yield the accepted records with the correction of the review that settled them, by id.
 
     An answer that the log cut short is left out unless somebody rewrote it: a model taught with it would learn to
-    stop in the middle of a sentence.
+    stop in the middle of a sentence. `suspects`: only those that may hold personal data.
     """
     query = (
         select(
@@ -90,6 +91,9 @@ def settled_examples(session: Session, project: Project) -> Iterator[Draft]:
         .order_by(_record.c.id)
         .limit(BATCH)
     )  # fmt: skip
+    if suspects:
+        typed = (_review.c.question.is_not(None), _review.c.answer.is_not(None), cast(_review.c.turns, Text) != "{}")
+        query = query.where(or_(_record.c.personal.is_(None), _record.c.personal != "", *typed))
     last = 0
     while page := fetch(session, query.where(_record.c.id > last)):
         last = page[-1].id
@@ -104,6 +108,12 @@ def settled_examples(session: Session, project: Project) -> Iterator[Draft]:
             messages = [*before, {"role": "assistant", "content": answer}]
             said = [question, answer, *(turn["content"] for turn in turns)]
             yield Draft(row.id, row.group, {"messages": messages}, partial(_row_personal, session, row, said))
+
+
+def count_personal(session: Session, project: Project) -> int:
+    """Count the approved answers that hold personal data, up to COUNTED + 1, which means: more than COUNTED."""
+    found = (True for draft in settled_examples(session, project, suspects=True) if draft.personal())
+    return sum(islice(found, COUNTED + 1))
 
 
 def _row_personal(session: Session, row: Row[Any], said: Sequence[str]) -> bool:

@@ -65,6 +65,21 @@ def test_a_lead_may_include_it(session: Session, project: Project, approve: Appr
     assert frozen(session, project, include_personal=True) == (both, 0)
 
 
+@pytest.mark.parametrize("personal", [None, "", "email"])
+def test_what_would_be_left_out_is_counted_beforehand(
+    session: Session, project: Project, approve: Approve, personal: str | None
+) -> None:
+    approve(personal="")
+    approve({"answer": "Ask us."}, personal=personal, answer="Yes.")
+    approve({"question": MAIL}, personal=personal)
+    approve({"turns": {"1": MAIL}}, personal=personal, turns=[{"role": "user", "content": "Hi"},
+            {"role": "assistant", "content": "Hello."}])  # fmt: skip
+    approve(answer=MAIL, personal=personal or "email")
+    approve(answer=MAIL, personal="email", state="rejected")
+
+    assert examples.count_personal(session, project) == 3 == frozen(session, project)[1]
+
+
 def test_nothing_but_personal_data_is_said_so(session: Session, project: Project, approve: Approve) -> None:
     approve(answer=MAIL)
 
