@@ -46,6 +46,7 @@ def index() -> ResponseReturnValue:
         fields=recipe.fields(project()),
         runs=runs.recent(session, project()),
         numbers=lineage.numbers(session, project()),
+        run_numbers=lineage.run_numbers(session, project()),
         personal=examples.count_personal(session, project()),
     )
 
@@ -119,6 +120,7 @@ def _seen(run: Run) -> Json:
     job = jobs.live_job(session, runs.job_key(run)) if run.state in runs.LIVE else None
     return {
         "run": run,
+        "run_numbers": lineage.run_numbers(session, where),
         "snapshot": session.get_one(Snapshot, run.snapshot_id),
         "progress": runs.progress(run),
         "plan": runs.plan(run),

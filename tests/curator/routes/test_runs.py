@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine
 from sqlmodel import Session, col, select
 
+from curator.services import projects
 from curator.settings import Settings
 from db.models import Job, Journal, Run, Snapshot, User, utc_now
 from db.session import open_session
@@ -196,6 +197,20 @@ def test_stop_a_run_at_work_says_that_it_stops(place: School, lead: FlaskClient)
 
     assert "It stops at the next safe point." in stopped
     assert "every 2s" in stopped
+
+
+def test_runs_are_numbered_by_project(place: School, lead: FlaskClient):
+    with open_session(place.engine, write=True) as session:
+        other = projects.create(session, "Bus line", slug="bus")
+        place.run(session, project_id=other.id, state="failed")
+    first, second = add_run(place, state="cancelled"), add_run(place, state="failed")
+
+    page = lead.get("/p/ferry/teach").text
+    assert f'/p/ferry/runs/{second.id}">Run 2</a>' in page
+    assert f'/p/ferry/runs/{first.id}">Run 1</a>' in page
+    shown = lead.get(f"/p/ferry/runs/{second.id}").text
+    assert "<title>Run 2" in shown
+    assert '<th scope="row">Run</th><td>2 ' in shown
 
 
 def test_the_card_says_what_came_of_it(place: School, lead: FlaskClient):
