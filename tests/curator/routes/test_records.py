@@ -201,3 +201,17 @@ def test_what_a_reviewer_is_yet_to_be_measured_by_is_in_no_list_of_theirs(sessio
     assert all(row in reviewer.get(f"/p/ferry/records{address}").text for address in lists)
     reload(session, record, twin)
     assert (record.state, record.cluster_id) == ("accepted", record.id)
+
+
+def test_a_search_goes_to_the_desk_which_says_what_it_hands_out(sign_in, make_user, session, project, engine):
+    make_record(session, project, question="Are dogs muzzled?")
+    make_record(session, project, question="Is there food?", rank=-1)
+    prepare.run(engine, project.id or 0)
+    client = sign_in(make_user())
+    page = client.get("/p/ferry/records?state=new&q=muzzled&order=weak").text
+    assert 'href="/p/ferry/review?q=muzzled&amp;order=newest">Review these' in page
+
+    desk = client.get("/p/ferry/review?q=muzzled&order=weak&state=new").text
+
+    assert "Are dogs muzzled?" in desk and "Is there food?" not in desk and "1 left in this queue" in desk
+    assert "“muzzled” · newest first ·" in desk and "To review ·" not in desk
