@@ -38,10 +38,11 @@ ORDERS: dict[Order, tuple[tuple[Any, ...], str]] = {  # SQLAlchemy's orderings, 
 # Statements are built once per choice: building them anew costs more than SQLite needs to run them.
 _ME, _PROJECT, _NOW = bindparam("me"), bindparam("project"), bindparam("now")
 _QUEUED = (col(Record.project_id) == _PROJECT, waits(), ~judged_by(_ME, skips=True))
+_HERE = (col(Record.project_id) + 0 == _PROJECT, *_QUEUED[1:])  # so said, SQLite walks what it is joined to instead
 _FREE = or_(col(Record.claimed_until).is_(None), col(Record.claimed_until) <= _NOW, col(Record.claimed_by) == _ME)
 _NOT_HELD = col(Record.id).not_in(bindparam("held", expanding=True))
 _FOR_ME, _FOR_ALL = col(Record.assigned_to) == _ME, col(Record.assigned_to).is_(None)
-LOOKED_AT = 20_000  # records of a queue that are looked through for a count, so that a rare filter costs no more
+LOOKED_AT = 10_000  # records of a queue that are looked through for a count, so that a rare filter costs no more
 
 
 def _behind(order: Order) -> list[ColumnElement[bool]]:
@@ -86,8 +87,7 @@ def _claiming(choice: Choice, *, for_me: bool, behind: int | None = None) -> Any
 
 def _searching(session: Session, choice: Choice, asked_of: tuple[bool, ...], before: int = 0) -> Any:  # as _claiming
     """Build the claim of a search: along what the index finds, the newest first, as the list shows it."""
-    queued = (col(Record.project_id) + 0 == _PROJECT, *_QUEUED[1:])  # `+ 0`, or SQLite may walk the records instead
-    query = select(Record.id).where(*queued, _FREE, _NOT_HELD, _whose(asked_of), *choice.facets())
+    query = select(Record.id).where(*_HERE, _FREE, _NOT_HELD, _whose(asked_of), *choice.facets())
     candidate = search.newest(session, query, choice.q, before=before).limit(1)
     return _reserving(candidate.with_for_update(skip_locked=True, of=Record).scalar_subquery())
 
@@ -111,21 +111,22 @@ def _whose(asked_of: tuple[bool, ...]) -> ColumnElement[bool]:
     return or_(false(), *(_FOR_ME if mine else _FOR_ALL for mine in asked_of))
 
 
+@lru_cache(maxsize=8)
+def _waiting(asked_of: tuple[bool, ...]) -> Any:  # a SELECT of ids
+    return select(Record.id).where(col(Record.project_id) == _PROJECT, waits(), _whose(asked_of))
+
+
 @lru_cache(maxsize=256)
 def _counting(choice: Choice, asked_of: tuple[bool, ...]) -> Any:  # as _count
-    first = select(Record.id).where(col(Record.project_id) == _PROJECT, waits(), _whose(asked_of))
-    return _count(first.limit(LOOKED_AT + 1), choice, asked_of)
+    return _count(_waiting(asked_of), choice, asked_of)
 
 
-def _count(first: Any, choice: Choice, asked_of: tuple[bool, ...]) -> Any:  # a SELECT of ids; a SELECT of two numbers
-    """Count what is left of a choice among the first records of a queue or a search, and how many those are."""
-    looked = first.cte("looked")
-    where = (col(Record.id).in_(select(looked.c.id)), *_QUEUED, _whose(asked_of), *choice.facets())
-    left = select(Record.id).where(*where).limit(COUNTED + 1).subquery()
-    return select(
-        select(func.count()).select_from(left).scalar_subquery(),
-        select(func.count()).select_from(looked).scalar_subquery(),
-    )
+def _count(first: Any, choice: Choice, asked_of: tuple[bool, ...]) -> Any:  # a SELECT of ids; a SELECT of a number
+    """Count what is left of a choice among the first records of a queue or a search; they are read one by one."""
+    looked = first.limit(LOOKED_AT).subquery()
+    left = select(Record.id).select_from(looked).join(Record, col(Record.id) == looked.c.id)
+    left = left.where(*choice.facets(), *_HERE, _whose(asked_of)).limit(COUNTED + 1)
+    return select(func.count()).select_from(left.subquery())
 
 
 _newest = (
@@ -252,13 +253,14 @@ def release(session: Session, record: Record, user: User, *, until: datetime | N
 
 def remaining(session: Session, project: Project, user: User, choice: Choice = ALL) -> Left:
     """Count what is left of a choice for a person, at a price that does not grow with the queue."""
-    asked_of = _asked_of(choice, user)
-    if choice.q:
-        statement = _count(search.newest_ids(session, choice.q).limit(LOOKED_AT + 1), choice, asked_of)
-    else:
-        statement = _counting(choice, asked_of)
-    number, looked = session.exec(statement, params={"me": user.id, "project": project.id}).one()
-    return Left(number, number > COUNTED or looked > LOOKED_AT)
+    asked_of, values = _asked_of(choice, user), {"me": user.id, "project": project.id}
+    first = search.newest_ids(session, choice.q) if choice.q else _waiting(asked_of)
+    counting = _count(first, choice, asked_of) if choice.q else _counting(choice, asked_of)
+    number = session.exec(counting, params=values).one()
+    if number > COUNTED or choice.is_empty:
+        return Left(number, number > COUNTED)
+    beyond = first.offset(LOOKED_AT).limit(1)
+    return Left(number, session.exec(beyond, params=values).first() is not None)
 
 
 def done_today(session: Session, user: User) -> int:
