@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from curator import web
 from curator.security import current_user, policy, project
-from curator.services import arena, jobs, lineage, recipe, runs, snapshots
+from curator.services import arena, examples, jobs, lineage, recipe, runs, snapshots
 from db.models import Json, Project, Run, Snapshot
 
 bp = Blueprint("runs", __name__, url_prefix="/p/<slug>")
@@ -20,6 +20,7 @@ class TeachForm(BaseModel):
     """A dataset to teach with (none: freeze today's answers) and the numbers that differ from the usual ones."""
 
     snapshot_id: int | None = None
+    include_personal: bool = False  # when today's answers are frozen
     epochs: float | None = Field(None, gt=0)
     learning_rate: float | None = Field(None, gt=0)
     batch_size: int | None = None
@@ -29,7 +30,7 @@ class TeachForm(BaseModel):
     rank: int | None = None
 
     def numbers(self) -> Json:
-        return self.model_dump(exclude={"snapshot_id"})
+        return self.model_dump(exclude={"snapshot_id", "include_personal"})
 
 
 @bp.get("/teach")
@@ -45,6 +46,8 @@ def index() -> ResponseReturnValue:
         fields=recipe.fields(project()),
         runs=runs.recent(session, project()),
         numbers=lineage.numbers(session, project()),
+        run_numbers=lineage.run_numbers(session, project()),
+        personal=examples.count_personal(session, project()),
     )
 
 
@@ -53,7 +56,7 @@ def index() -> ResponseReturnValue:
 def create() -> ResponseReturnValue:
     """Freeze today's approved answers, or take a dataset there is, and teach with it."""
     form = web.parse_form(TeachForm)
-    snapshot = _dataset(form.snapshot_id)
+    snapshot = _dataset(form)
     numbers = recipe.overrides(project(), form.numbers())
     run = runs.start(web.session(), project(), snapshot, current_user(), numbers)
     return web.go(url_for("runs.show", run_id=run.id))
@@ -103,11 +106,12 @@ def log(run_id: int) -> ResponseReturnValue:
     return Response(text, mimetype="text/plain; charset=utf-8", headers=headers)
 
 
-def _dataset(snapshot_id: int | None) -> Snapshot:
+def _dataset(form: TeachForm) -> Snapshot:
     session, where = web.session(), project()
-    if snapshot_id is not None:
-        return snapshots.get(session, where, snapshot_id)
-    return snapshots.freeze(session, where, snapshots.next_name(session, where), current_user())
+    if form.snapshot_id is not None:
+        return snapshots.get(session, where, form.snapshot_id)
+    name = snapshots.next_name(session, where)
+    return snapshots.freeze(session, where, name, current_user(), include_personal=form.include_personal)
 
 
 def _seen(run: Run) -> Json:
@@ -116,6 +120,7 @@ def _seen(run: Run) -> Json:
     job = jobs.live_job(session, runs.job_key(run)) if run.state in runs.LIVE else None
     return {
         "run": run,
+        "run_numbers": lineage.run_numbers(session, where),
         "snapshot": session.get_one(Snapshot, run.snapshot_id),
         "progress": runs.progress(run),
         "plan": runs.plan(run),

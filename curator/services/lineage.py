@@ -53,6 +53,12 @@ def numbers(session: Session, project: Project) -> dict[int, int]:
     return {version.run_id: version.number for version in rows}
 
 
+def run_numbers(session: Session, project: Project) -> dict[int, int]:
+    """Answer which of its project's runs each one is, 1 for the first, by run id; ids count those of all projects."""
+    ids = session.exec(select(Run.id).where(Run.project_id == project.id).order_by(col(Run.id)))
+    return {id_: number for number, id_ in enumerate(ids, 1) if id_ is not None}
+
+
 def growth(session: Session, run: Run) -> int | None:
     """Answer by how many answers a run's dataset outgrew that of the finished run before it; None for the first."""
     earlier = session.exec(

@@ -14,6 +14,7 @@ from sqlmodel import Session, col
 
 from curator.errors import Conflict, Invalid, NotFound
 from curator.exporters import PreferenceExample
+from curator.services import journal
 from curator.services.bulk import Insert, fetch
 from curator.services.examples import Draft, settled_examples, settled_pairs
 from curator.services.intake import CONTROL
@@ -97,6 +98,8 @@ def freeze(
     rows = ((snapshot.id, position, *place) for position, place in enumerate(places))
     columns = ("snapshot_id", "position", "content_sha256", "record_id", "group", "split")
     Insert(_place, columns, session.get_bind().dialect).run(session.connection(), rows)
+    detail = {"include_personal": include_personal, "left_out": left_out.count}
+    journal.note(session, "froze", snapshot.name, project=project, user=user, detail=detail)
     return snapshot
 
 

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import Engine
-from sqlmodel import col, select
+from sqlmodel import Session, col, select
 
+from curator.services import projects
 from curator.settings import Settings
-from db.models import Job, Run, Snapshot, User
+from db.models import Job, Journal, Run, Snapshot, User, utc_now
 from db.session import open_session
 from tests.curator.taught import CARD, School, school
+from tests.factories import make_record
 from trainer.rundir import RunDir, now, write_model
 from trainer.spec import Answered, Evaluation, Event, PinResult
 
@@ -71,6 +73,22 @@ def test_teach_freezes_todays_answers_and_starts(place: School, lead: FlaskClien
         snapshot = session.get_one(Snapshot, run.snapshot_id)
         assert session.exec(select(Job).where(Job.kind == "run")).one().payload == {"id": run.id}
     assert snapshot.name == "v2"
+
+
+@pytest.mark.parametrize(("ticked", "left_out"), [({}, 1), ({"include_personal": "1"}, 0)])
+def test_a_lead_says_whether_personal_data_is_taught(
+    place: School, lead: FlaskClient, session: Session, ticked: dict[str, str], left_out: int
+):
+    assert "include_personal" not in lead.get("/p/ferry/teach").text
+    make_record(session, place.project, state="accepted", settled_at=utc_now(), answer="Call +44 20 7946 0958.")
+    assert "That is 1 of the approved answers now." in lead.get("/p/ferry/teach").text
+
+    lead.post("/p/ferry/runs", data=ticked)
+
+    with open_session(place.engine) as reading:
+        assert reading.get_one(Snapshot, newest_run(place).snapshot_id).left_out == left_out
+        froze = reading.exec(select(Journal.detail).where(Journal.action == "froze").order_by(col(Journal.id).desc()))
+        assert froze.first() == {"include_personal": bool(ticked), "left_out": left_out}
 
 
 def test_teach_with_a_dataset_there_is_and_other_numbers(place: School, lead: FlaskClient):
@@ -179,6 +197,20 @@ def test_stop_a_run_at_work_says_that_it_stops(place: School, lead: FlaskClient)
 
     assert "It stops at the next safe point." in stopped
     assert "every 2s" in stopped
+
+
+def test_runs_are_numbered_by_project(place: School, lead: FlaskClient):
+    with open_session(place.engine, write=True) as session:
+        other = projects.create(session, "Bus line", slug="bus")
+        place.run(session, project_id=other.id, state="failed")
+    first, second = add_run(place, state="cancelled"), add_run(place, state="failed")
+
+    page = lead.get("/p/ferry/teach").text
+    assert f'/p/ferry/runs/{second.id}">Run 2</a>' in page
+    assert f'/p/ferry/runs/{first.id}">Run 1</a>' in page
+    shown = lead.get(f"/p/ferry/runs/{second.id}").text
+    assert "<title>Run 2" in shown
+    assert '<th scope="row">Run</th><td>2 ' in shown
 
 
 def test_the_card_says_what_came_of_it(place: School, lead: FlaskClient):
