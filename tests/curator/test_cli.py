@@ -11,11 +11,12 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from pytest_httpserver import HTTPServer
 from sqlalchemy import Engine
 from sqlalchemy.exc import DatabaseError, NoSuchModuleError, OperationalError
 
 from curator.cli import COMMANDS, LazyGroup, main
-from curator.launchers.local import ROOT
+from curator.launchers.environment import ROOT
 from curator.services import accounts, backup
 from curator.settings import Settings
 from db.session import open_session
