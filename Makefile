@@ -12,7 +12,7 @@ setup: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Curator needs Python 3.11 or newer: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,llamacpp,postgres,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[train,llamacpp,postgres,ray,dev]'
 	@touch $@
 
 demo: setup

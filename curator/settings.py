@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -31,6 +31,14 @@ class Settings(BaseSettings):
     upload_limit_mb: int = Field(2048, ge=1, description="Largest file that can be uploaded, in megabytes.")
     min_examples: int = Field(20, ge=1, description="Approved answers needed before the model can be taught.")
     lease_seconds: int = Field(900, ge=10, description="How long a record stays reserved for one reviewer.")
+    launcher: Literal["local", "ray"] = Field(
+        "local", description="Where models are taught: local, on this machine, or ray, on a Ray cluster."
+    )
+    ray_address: str = Field(
+        "", description="Dashboard of the Ray cluster's head, for example http://10.0.0.5:8265; launcher ray needs it."
+    )
+    ray_cpus: float = Field(1, gt=0, description="Processors that a node must have to spare for one stage of a run.")
+    ray_gpus: float = Field(0, ge=0, description="Graphics cards that it must have; with 0 a stage sees none.")
 
     def model_post_init(self, _context: Any) -> None:  # pydantic's own signature
         object.__setattr__(self, "home", self.home.expanduser().resolve())

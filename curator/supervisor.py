@@ -22,7 +22,7 @@ from pathlib import Path
 from sqlmodel import Session, col, select
 
 from curator.errors import Conflict, Unavailable
-from curator.launchers.local import ROOT
+from curator.launchers.environment import ROOT
 from curator.launchers.tether import tethered
 from curator.services import accounts, publishing
 from curator.settings import Settings

@@ -86,7 +86,7 @@ class Worker:
         self.settings = settings
         self.queue: Queue = queue
         self.engine = engine or connect(settings.url)
-        self.launcher = launcher or open_launcher()
+        self.launcher = launcher or open_launcher(settings)
         self.kinds = kinds
         self.beat = beat
         self.name = f"{queue}-{os.getpid()}"

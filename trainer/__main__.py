@@ -70,7 +70,8 @@ def _run(run: RunDir, stage: Stage, stop: StopRequest) -> int:
     try:
         if stop():
             raise Cancelled
-        _STAGES[stage](run, stop)
+        if not run.did(stage):
+            _STAGES[stage](run, stop)
     except Cancelled:
         journal.cancelled()
         print("Stopped as asked. Start the run again to go on from here.", file=sys.stderr)
@@ -92,37 +93,33 @@ def _report(journal: Journal, failure: str, sentence: str) -> None:
 
 
 def _plan(run: RunDir, _stop: StopRequest) -> None:
-    if not run.plan_file.exists():
-        from trainer.plan import plan
+    from trainer.plan import plan
 
-        _verify(run)
-        plan(run)
+    _verify(run)
+    plan(run)
 
 
 def _train(run: RunDir, stop: StopRequest) -> None:
-    if not run.adapter.is_dir():
-        from trainer.encoded import encode
-        from trainer.loading import load_base
-        from trainer.sft import train
+    from trainer.encoded import encode
+    from trainer.loading import load_base
+    from trainer.sft import train
 
-        _verify(run)
-        data: EncodedRun = encode(run)
-        train(run, load_base(run.base_gguf(), run.precision()), data, stop)
+    _verify(run)
+    data: EncodedRun = encode(run)
+    train(run, load_base(run.base_gguf(), run.precision()), data, stop)
 
 
 def _convert(run: RunDir, _stop: StopRequest) -> None:
-    if not (run.adapter_gguf.exists() and run.model_gguf.exists()):
-        from trainer.convert import convert
+    from trainer.convert import convert
 
-        convert(run)
+    convert(run)
 
 
 def _evaluate(run: RunDir, stop: StopRequest) -> None:
-    if not run.result_file.exists():
-        from trainer.evaluate import evaluate
+    from trainer.evaluate import evaluate
 
-        _verify(run)
-        evaluate(run, stop)
+    _verify(run)
+    evaluate(run, stop)
 
 
 def _verify(run: RunDir) -> None:

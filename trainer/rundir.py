@@ -28,6 +28,7 @@ from trainer.spec import (
     Precision,
     RunResult,
     Split,
+    Stage,
     TrainSpec,
 )
 
@@ -177,6 +178,16 @@ class RunDir:
 
     def split_file(self, split: Split) -> Path:
         return self.path / f"{split}.jsonl"
+
+    def did(self, stage: Stage) -> bool:
+        """Tell whether a stage's finished files are there, so that it need not be done again."""
+        if stage == "plan":
+            return self.plan_file.exists()
+        if stage == "train":
+            return self.adapter.is_dir()
+        if stage == "convert":
+            return self.adapter_gguf.exists() and self.model_gguf.exists()
+        return self.result_file.exists()
 
     def base_gguf(self) -> Path:
         """Answer the base's path; a relative one starts at the run folder."""

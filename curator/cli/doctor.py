@@ -7,12 +7,16 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
 import click
 
 from curator.cli._context import home_option, settings_for
+from curator.errors import Invalid
+from curator.launchers.ray import open_cluster
+from curator.launchers.ray_api import Away
 from curator.services import versions
 from curator.settings import Settings
 from db.session import sqlite_driver, wal_is_safe
@@ -21,6 +25,7 @@ from trainer.runtimes.base import RuntimeFailure
 
 GIGABYTE = 1e9
 ENOUGH_DISK, ENOUGH_MEMORY = 5.0, 4.0
+OLDEST_RAY = (2, 60)
 
 Finding = tuple[bool, str]
 
@@ -76,4 +81,30 @@ def _models(settings: Settings) -> Iterator[Finding]:
             yield False, str(failure)
 
 
-CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (_python, _sqlite, _room, _models)
+def _cluster(settings: Settings) -> Iterator[Finding]:
+    if settings.launcher != "ray":
+        return
+    try:
+        cluster = open_cluster(settings.ray_address)
+        version, nodes = cluster.version(), cluster.nodes()
+    except Invalid as error:
+        yield False, str(error)
+        return
+    except Away:
+        yield False, f"Ray cluster: {settings.ray_address} does not answer. Start it, or put CURATOR_RAY_ADDRESS right."
+        return
+    yield _numbers(version) >= OLDEST_RAY, f"Ray {version} at {cluster.address} (2.60 or newer)"
+    if find_spec("ray"):
+        ours = metadata.version("ray")
+        yield ours == version, f"Ray {ours} here" + ("" if ours == version else f", {version} there: install the same")
+    wanted = f"{settings.ray_cpus:g} processors" + (f" and {settings.ray_gpus:g} GPUs" if settings.ray_gpus else "")
+    able = sum(node.cpus >= settings.ray_cpus and node.gpus >= settings.ray_gpus for node in nodes)
+    advice = "" if able else "; add one, or ask for less: CURATOR_RAY_CPUS, CURATOR_RAY_GPUS"
+    yield able > 0, f"{able} of {len(nodes)} nodes of the cluster have {wanted} for a stage{advice}"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+
+
+CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (_python, _sqlite, _room, _models, _cluster)

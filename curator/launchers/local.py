@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -13,22 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from curator.launchers.base import Child
+from curator.launchers.environment import scrubbed_environment
 from curator.launchers.tether import tethered
 from trainer.rundir import RunDir
 from trainer.spec import Stage
 
-ROOT = Path(__file__).resolve().parents[2]
-SECRET = re.compile(r"^CURATOR_|_(TOKEN|KEY|SECRET|PASSWORD)(_FILE)?$", re.IGNORECASE)
 TRAINER = (sys.executable, "-m", "trainer")
 GRACE_SECONDS = 60.0
 OOM_SCORE = 500
-
-
-def scrubbed_environment() -> dict[str, str]:
-    """Answer this process's environment without secrets, and with the model hub out of reach."""
-    kept = {name: value for name, value in os.environ.items() if not SECRET.search(name)}
-    path = os.pathsep.join(filter(None, [str(ROOT), kept.get("PYTHONPATH", "")]))
-    return kept | {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": path}
 
 
 class LocalLauncher:

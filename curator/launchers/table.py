@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from curator.launchers.base import Launcher
 from curator.launchers.local import LocalLauncher
+from curator.launchers.ray import RayLauncher
+from curator.settings import Settings
 
-LAUNCHERS: dict[str, type[Launcher]] = {"local": LocalLauncher}
+LAUNCHERS: dict[str, Callable[[Settings], Launcher]] = {
+    "local": lambda _settings: LocalLauncher(),
+    "ray": RayLauncher.from_settings,
+}
 
 
-def open_launcher(name: str = "local") -> Launcher:
-    """Answer the launcher of that name."""
-    return LAUNCHERS[name]()
+def open_launcher(settings: Settings) -> Launcher:
+    """Answer the launcher that the settings name."""
+    return LAUNCHERS[settings.launcher](settings)

@@ -11,11 +11,12 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from pytest_httpserver import HTTPServer
 from sqlalchemy import Engine
 from sqlalchemy.exc import DatabaseError, NoSuchModuleError, OperationalError
 
 from curator.cli import COMMANDS, LazyGroup, main
-from curator.launchers.local import ROOT
+from curator.launchers.environment import ROOT
 from curator.services import accounts, backup
 from curator.settings import Settings
 from db.session import open_session
@@ -23,8 +24,8 @@ from tests.trainer.runtimes.conftest import write_adapter
 from tests.trainer.tiny import write_tiny_llama_gguf
 
 
-def run(*arguments: object, code: int = 0) -> str:
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+def run(*arguments: object, code: int = 0, **environment: str) -> str:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments], env=environment)
     assert result.exit_code == code, result.output + repr(result.exception)
     return result.output
 
@@ -107,6 +108,36 @@ def test_doctor_names_what_is_missing(tmp_path: Path):
 
     assert re.search(r"^ok +Python", said, re.MULTILINE)
     assert re.search(r"^MISSING +Base model: curator init", said, re.MULTILINE)
+
+
+def doctor_on(httpserver: HTTPServer, tmp_path: Path, version: str, **has: float) -> str:
+    """What doctor says of a cluster with one such node."""
+    node = {"state": "ALIVE", "resources_total": has}
+    httpserver.expect_request("/api/version").respond_with_json({"ray_version": version})
+    httpserver.expect_request("/api/v0/nodes").respond_with_json({"data": {"result": {"result": [node]}}})
+    address = httpserver.url_for("/").rstrip("/")
+    return run("doctor", "--home", tmp_path, code=1, CURATOR_LAUNCHER="ray", CURATOR_RAY_ADDRESS=address)
+
+
+def test_doctor_looks_at_the_cluster_that_teaches(httpserver: HTTPServer, tmp_path: Path):
+    said = doctor_on(httpserver, tmp_path, "2.61.3", CPU=8)
+
+    assert re.search(r"^ok +Ray 2\.61\.3 at http://", said, re.MULTILINE)
+    assert re.search(r"^ok +1 of 1 nodes of the cluster have 1 processors for a stage$", said, re.MULTILINE)
+
+
+def test_doctor_names_a_cluster_that_is_too_old_or_too_small(httpserver: HTTPServer, tmp_path: Path):
+    said = doctor_on(httpserver, tmp_path, "2.9.1", CPU=0.5)
+
+    assert re.search(r"^MISSING +Ray 2\.9\.1 at .* \(2\.60 or newer\)", said, re.MULTILINE)
+    assert re.search(r"^MISSING +0 of 1 nodes .*; add one, or ask for less: CURATOR_RAY_CPUS", said, re.MULTILINE)
+
+
+def test_doctor_names_a_cluster_that_does_not_answer(tmp_path: Path):
+    away = {"CURATOR_LAUNCHER": "ray", "CURATOR_RAY_ADDRESS": "http://127.0.0.1:9"}
+
+    assert "http://127.0.0.1:9 does not answer. Start it" in run("doctor", "--home", tmp_path, code=1, **away)
+    assert "CURATOR_RAY_ADDRESS is no address" in run("doctor", "--home", tmp_path, code=1, CURATOR_LAUNCHER="ray")
 
 
 @pytest.mark.slow

@@ -17,7 +17,8 @@ import pytest
 from sqlmodel import Session
 
 from curator.errors import Conflict, NotFound
-from curator.launchers.local import ROOT, start_time
+from curator.launchers.environment import ROOT
+from curator.launchers.local import start_time
 from curator.services import accounts
 from curator.settings import Settings
 from curator.supervisor import Service, Supervisor, entrance, only_one

@@ -15,7 +15,8 @@ from sqlalchemy import Engine, update
 from sqlmodel import select
 
 from curator.errors import Unavailable
-from curator.launchers.local import ROOT, LocalLauncher, end_leftover, scrubbed_environment, start_time
+from curator.launchers.environment import ROOT, scrubbed_environment
+from curator.launchers.local import LocalLauncher, end_leftover, start_time
 from curator.services import jobs, runs
 from curator.settings import Settings
 from curator.worker import Kind, Worker

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from curator.launchers.local import ROOT
+from curator.launchers.environment import ROOT
 from tests.curator.test_supervisor import ENV, Up
 from tests.e2e.chromium import Witness, overflow
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from trainer.rundir import RunDir, folder_written_whole, now, write_model, written_whole
-from trainer.spec import Event, Message
+from trainer.spec import Event, Message, Stage
 
 
 def event(message: str) -> Event:
@@ -92,3 +92,18 @@ def test_a_relative_base_starts_at_the_run_folder(tmp_path: Path) -> None:
     from tests.trainer.folders import make_run
 
     assert make_run(tmp_path / "run").base_gguf() == (tmp_path / "run" / "base.gguf").resolve()
+
+
+def test_a_stage_is_done_when_its_last_file_is_there(tmp_path: Path):
+    run = RunDir(tmp_path)
+    stages: tuple[Stage, ...] = ("plan", "train", "convert", "evaluate")
+    assert [stage for stage in stages if run.did(stage)] == []
+
+    run.plan_file.touch()
+    run.adapter.mkdir()
+    run.adapter_gguf.touch()
+    assert [stage for stage in stages if run.did(stage)] == ["plan", "train"]
+
+    run.model_gguf.touch()
+    run.result_file.touch()
+    assert [stage for stage in stages if run.did(stage)] == list(stages)
