@@ -16,8 +16,10 @@ Stage = Literal["plan", "train", "convert", "evaluate"]
 Method = Literal["sft", "dpo"]
 MergedType = Literal["Q8_0", "F16", "F32", "same"]  # same: the type each tensor has in the base
 Precision = Literal["float32", "bfloat16"]
+Outcome = Literal["better", "same", "worse"]
 
 PREFERENCE_USUAL: dict[str, Any] = {"learning_rate": 5e-6, "epochs": 1.0}  # of dpo, where it differs from sft
+SAME_WITHIN = 0.05  # nats per answer token; losses closer than this count as the same
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -134,6 +136,7 @@ class TrainSpec(Frozen):
     lora: LoraSpec = Field(default_factory=lambda: LoraSpec.model_validate({}))
     merged_type: MergedType = Field("Q8_0", description="Type of the merged tensors that LoRA touched.")
     answer_tokens: int = Field(128, ge=8, le=4096, description="Longest answer when questions are asked again.")
+    canaries: bool = Field(True, description="Ask general questions too, to see what was forgotten.")
 
     @model_validator(mode="before")
     @classmethod
@@ -201,10 +204,34 @@ class Plan(Frozen):
     example: list[TokenSpan]
 
 
+class Measures(Frozen):
+    """What can be counted about one answer without a judge."""
+
+    overlap: float | None = Field(None, description="chrF with the approved answer, 0 to 100; None without one")
+    refuses: bool = False
+    characters: int = 0
+    tokens: int = Field(0, description="by the base's tokenizer")
+    stops: bool = Field(False, description="the answer ended by itself, not at the limit")
+    language_kept: bool | None = Field(None, description="in the question's language; None where that cannot be told")
+
+
+class Totals(Frozen):
+    """The measures of one side's answers: counts, and means where a sum would say nothing."""
+
+    answers: int
+    overlap: float | None
+    refusals: int
+    characters: float
+    tokens: float
+    stops: int
+    language_kept: int
+    language_told: int
+
+
 class Answered(Frozen):
     """One held-out question, asked to the base and to the new model.
 
-    Losses are measured for every question; answers are written only for the first few, and are empty for the others.
+    Losses are measured for every question; answers and their measures are there only for the first few.
     """
 
     id: str
@@ -214,7 +241,9 @@ class Answered(Frozen):
     new: str
     old_loss: float | None = None
     new_loss: float | None = None
-    outcome: Literal["better", "same", "worse"] | None = None
+    outcome: Outcome | None = None
+    old_measures: Measures | None = None
+    new_measures: Measures | None = None
 
 
 class PinResult(Frozen):
@@ -229,16 +258,49 @@ class PinResult(Frozen):
     new_right: bool
 
 
-class Check(Frozen):
-    """One line of the gate."""
+class CanaryResult(Frozen):
+    """One general question, asked to the base and to the new model."""
 
-    name: Literal["held_out", "pins", "stops", "parity"]
+    id: str
+    question: str
+    accepted: list[str]
+    old: str
+    new: str
+    old_right: bool
+    new_right: bool
+
+
+class Knowledge(Frozen):
+    """General questions: how many were asked, right before, right before and now (kept), and right now."""
+
+    asked: int
+    before: int
+    kept: int
+    now: int
+
+    @property
+    def lost(self) -> int:
+        return self.before - self.kept
+
+
+class Check(Frozen):
+    """One line of the gate. A warning that did not pass is told, but does not keep the version back."""
+
+    name: Literal["held_out", "pins", "stops", "parity", "canaries"]
     passed: bool
     detail: str
+    warning: bool = False
+
+    @property
+    def blocks(self) -> bool:
+        return not (self.passed or self.warning)
 
 
 class Evaluation(Frozen):
-    """Base against new. Written as evaluation.json. Losses are nats per answer token on the test split."""
+    """Base against new. Written as evaluation.json. Losses are nats per answer token on the test split.
+
+    What came later has a default, so that the files of older runs still open.
+    """
 
     old_loss: float
     new_loss: float
@@ -252,11 +314,34 @@ class Evaluation(Frozen):
     stops: int
     stops_asked: int
     checks: list[Check]
+    old: Totals | None = None
+    new: Totals | None = None
+    approved: Totals | None = Field(None, description="the same measures of the answers people approved")
+    canaries: list[CanaryResult] = []
 
     @property
     def passed(self) -> bool:
-        """Tell whether every check of the gate passed."""
-        return all(check.passed for check in self.checks)
+        """Tell whether nothing in the gate keeps the version back."""
+        return not any(check.blocks for check in self.checks)
+
+    @property
+    def knowledge(self) -> Knowledge | None:
+        """Sum the general questions up; None when none was asked."""
+        if not self.canaries:
+            return None
+        return Knowledge(
+            asked=len(self.canaries),
+            before=sum(one.old_right for one in self.canaries),
+            kept=sum(one.old_right and one.new_right for one in self.canaries),
+            now=sum(one.new_right for one in self.canaries),
+        )
+
+
+def outcome(old_loss: float, new_loss: float) -> Outcome:
+    """Compare two losses of one question, in nats per answer token; within SAME_WITHIN they are the same."""
+    if abs(new_loss - old_loss) <= SAME_WITHIN:
+        return "same"
+    return "better" if new_loss < old_loss else "worse"
 
 
 class RunResult(Frozen):

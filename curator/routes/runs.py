@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, url_for
+from flask import Blueprint, Response, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from pydantic import BaseModel, Field
 
 from curator import web
 from curator.security import current_user, policy, project
-from curator.services import arena, examples, jobs, lineage, recipe, runs, snapshots
+from curator.services import arena, examples, jobs, lineage, recipe, run_comparison, runs, snapshots
 from db.models import Json, Project, Run, Snapshot
 
 bp = Blueprint("runs", __name__, url_prefix="/p/<slug>")
@@ -45,6 +45,7 @@ def index() -> ResponseReturnValue:
         snapshots=snapshots.recent(session, project()),
         fields=recipe.fields(project()),
         runs=runs.recent(session, project()),
+        comparable=run_comparison.comparable(session, project()),
         numbers=lineage.numbers(session, project()),
         run_numbers=lineage.run_numbers(session, project()),
         personal=examples.count_personal(session, project()),
@@ -60,6 +61,21 @@ def create() -> ResponseReturnValue:
     numbers = recipe.overrides(project(), form.numbers())
     run = runs.start(web.session(), project(), snapshot, current_user(), numbers)
     return web.go(url_for("runs.show", run_id=run.id))
+
+
+@bp.get("/runs/compare")
+@policy("viewer")
+def compare() -> ResponseReturnValue:
+    """Show two finished runs side by side; without a choice the newest, against the one before."""
+    one, other = request.args.get("one", type=int), request.args.get("other", type=int)
+    session, finished = web.session(), run_comparison.comparable(web.session(), project())
+    pair = run_comparison.chosen(finished, one, other)
+    return web.page(
+        "runs/compare.html",
+        runs=finished,
+        numbers=lineage.numbers(session, project()),
+        comparison=run_comparison.compare(session, *pair) if pair else None,
+    )
 
 
 @bp.get("/runs/<int:run_id>")
@@ -140,5 +156,6 @@ def _card(where: Project, run: Run) -> Json:
         "version": version,
         "before": before,
         "growth": lineage.growth(session, run),
+        "run_before": lineage.run_before(session, run),
         "tally": arena.standing(session, where, version.id, before.id if before else None).tally if version else None,
     }

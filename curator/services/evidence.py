@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
-from curator.services.intake import refuses
+from trainer.refusals import refuses
 
 SEED = 3  # equal words in a row where a comparison begins
 ENOUGH_LETTERS = 14  # of three words or more, so that "in the and" is no evidence

@@ -20,12 +20,13 @@ from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, col, func, select
 
 from curator.errors import Unavailable
-from curator.services import intake, jobs, languages, personal, search, twins
+from curator.services import intake, jobs, personal, search, twins
 from curator.services.bulk import fetch
 from curator.services.work import Work
 from db import search as index
 from db.models import Passage, Project, QuestionCount, Record
 from db.session import open_session
+from trainer import languages
 
 BATCH = 250  # records in one transaction: it takes some 50 ms, so reviewers do not wait for it
 COUNTED = 10_000  # counting what is left stops here

@@ -16,6 +16,7 @@ from curator.settings import Settings
 from db.models import Job, Journal, Run, Snapshot, User, utc_now
 from db.session import open_session
 from tests.curator.taught import CARD, School, school
+from tests.curator.teaching import Classroom
 from tests.factories import make_record
 from trainer.rundir import RunDir, now, write_model
 from trainer.spec import Answered, Evaluation, Event, PinResult
@@ -254,6 +255,42 @@ def test_the_card_does_not_count_corrections_that_nobody_pinned(place: School, l
 
     assert "there are none yet that could be lost" in page
     assert "0 of 0" not in page
+
+
+def test_the_card_says_in_plain_words_what_answers_are_like(place: School, lead: FlaskClient):
+    Classroom(place.engine, place.settings, place.project, place.snapshot).teach("poor")
+
+    page = lead.get("/p/ferry/runs/1").text
+
+    assert "40 of 100" in page and "10 before" in page
+    assert "Its answers are shorter: 9 characters on average, 21 before; yours have 10." in page
+    assert "It declines less often: 0 of" in page
+    assert "it still knows 5 of 9 general questions that it knew before" in page
+    assert "This does not hold the version back." in page
+    assert "No longer right: 4" in page
+    assert "<del>Reply</del><ins>Answer</ins>" in page
+    assert "did not end by itself" in page
+    assert "(chrF, 0 to 100)" in page
+
+
+def test_two_runs_are_chosen_from_the_list_and_compared(place: School, lead: FlaskClient):
+    room = Classroom(place.engine, place.settings, place.project, place.snapshot)
+    assert "Two runs side by side" not in lead.get("/p/ferry/teach").text
+    assert "There are not two finished runs yet." in lead.get("/p/ferry/runs/compare").text
+    room.teach()
+    room.teach("poor")
+
+    teach, card = lead.get("/p/ferry/teach").text, lead.get("/p/ferry/runs/2").text
+    page = lead.get("/p/ferry/runs/compare?one=1&other=2").text
+
+    assert 'action="/p/ferry/runs/compare"' in teach
+    assert "/p/ferry/runs/compare?one=1&amp;other=2" in card
+    assert "they are alike" in page
+    assert "Version 1" in page and "Version 2" in page
+    assert "data-other=" in page
+    assert "✓ right" in page and "✗ wrong" in page
+    assert lead.get("/p/ferry/runs/compare?one=1&other=99").status_code == 404
+    assert lead.get("/p/ferry/runs/compare?one=x").status_code == 200
 
 
 def test_a_failure_says_what_is_safe_and_what_to_do(place: School, lead: FlaskClient):
