@@ -44,7 +44,7 @@ class Example(Frozen):
     messages: list[Message] = Field(min_length=2)
     rejected: str = Field("", description="the answer people did not prefer to the last turn; in preference runs only")
     passages: list[str] = Field(
-        [], description="blocks that stand above the last question, each as it is written there"
+        default_factory=list[str], description="blocks that stand above the last question, each as it is written there"
     )
 
 
@@ -188,7 +188,9 @@ class Plan(Frozen):
 
     examples: dict[Split, int]
     too_long: list[str] = Field(description="ids of examples longer than max_length; they are left out")
-    shortened: list[str] = Field([], description="ids of examples that lost passages to fit into max_length")
+    shortened: list[str] = Field(
+        default_factory=list[str], description="ids of examples that lost passages to fit into max_length"
+    )
     answer_tokens: int
     total_tokens: int
     longest: int
