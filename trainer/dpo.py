@@ -48,7 +48,8 @@ class PreferenceTeacher(Teacher):
         for part in micros:
             self.tokens_seen += part.micro.tokens
             with self.compute_loss_context_manager():
-                yield self._losses(model, part).sum() / pairs
+                share = self._losses(model, part).sum() / pairs
+            yield share
 
     @torch.no_grad()
     def held_out_loss(self) -> float:

@@ -138,7 +138,8 @@ class Teacher(SFTTrainer):
             self.tokens_seen += micro.tokens
             with self.compute_loss_context_manager():
                 losses, _ = answer_losses(model, micro)
-                yield losses.sum() / answers
+                share = losses.sum() / answers
+            yield share
 
     def _clip_grad_norm(self, model: Any) -> torch.Tensor:  # Any: as above
         norm = cast(torch.Tensor, super()._clip_grad_norm(model))
