@@ -68,7 +68,7 @@ def evaluate(run: RunDir, stop: Stop) -> RunResult:
 
 def _evaluation(run: RunDir, journal: Journal, stop: Stop) -> Evaluation:
     data, spec = encode(run), run.spec()
-    base = load_base(run.base_gguf())
+    base = load_base(run.base_gguf(), folder=run.base_folder())
     torch.set_num_threads(detect(spec.threads).threads)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by an old name
@@ -117,7 +117,9 @@ def _ask(run: RunDir, model: PeftModel, data: EncodedRun, questions: list[Exampl
     try:
         with served(run, context) as runtime:
             asked = _answers(ServedAsker(runtime, options), questions, pins, prompts, stop)
-            return asked, compare(model, data.encoder, runtime, NEW, prompts, MERGED).check()
+            return asked, compare(
+                model, data.encoder, runtime, NEW, prompts, MERGED, exact=not spec.base.folder
+            ).check()
     except RuntimeFailure as error:
         parity = Check(name="parity", passed=False, detail=f"The embedded runtime could not be asked. {error}")
         return _answers(local, questions, pins, prompts, stop), parity

@@ -30,7 +30,7 @@ def plan(run: RunDir) -> EncodedRun:
     journal = Journal(run, "plan")
     journal.stage("Looking at the examples.")
     spec, data = run.spec(), encode(run)
-    base = load_base(run.base_gguf())
+    base = load_base(run.base_gguf(), folder=run.base_folder())
     speed = measured_speed(base, data, spec)
     lengths = [len(example.ids) for split in data.splits.values() for example in split]
     longest_train = max(data.train, key=lambda example: len(example.ids))

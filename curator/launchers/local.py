@@ -12,10 +12,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from curator.launchers.base import Child
+from curator.launchers.base import Child, Command
 from curator.launchers.tether import tethered
 from trainer.rundir import RunDir
-from trainer.spec import Stage
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = re.compile(r"^CURATOR_|_(TOKEN|KEY|SECRET|PASSWORD)(_FILE)?$", re.IGNORECASE)
@@ -38,7 +37,7 @@ class LocalLauncher:
         self.program = tuple(program)
         self.grace = grace
 
-    def start(self, stage: Stage, run: RunDir) -> Child:
+    def start(self, stage: Command, run: RunDir) -> Child:
         """Start a stage, after ending one that an earlier worker left at work in the same folder."""
         note = run.path / "child.json"
         end_leftover(note)
