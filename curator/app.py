@@ -16,7 +16,7 @@ from db.session import connect
 
 NOUNS = (
     "auth", "home", "people", "projects", "sources", "records", "reviews", "snapshots", "runs", "models", "arena",
-    "adjudication", "calibration", "guidelines", "overview", "sessions", "views", "batches",
+    "adjudication", "calibration", "guidelines", "overview", "sessions", "views", "batches", "bases",
 )  # fmt: skip
 LANGUAGES = {"en": "English", "zh_Hans": "简体中文"}
 HERE = Path(__file__).parent

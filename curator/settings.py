@@ -25,6 +25,9 @@ class Settings(BaseSettings):
     secure_cookies: bool = Field(False, description="Send cookies over HTTPS only; set it behind a TLS proxy.")
     ollama_url: str = Field("", description="Ollama server to publish to, for example http://127.0.0.1:11434.")
     ollama_token: SecretStr = Field(SecretStr(""), description="Bearer token for that server, if it asks for one.")
+    hub_url: str = Field(
+        "https://huggingface.co", description="Model hub that base models are fetched from, or a mirror of it."
+    )
     secret_key: SecretStr = Field(
         SecretStr(""), description="Key that signs forms; made in the home folder when empty."
     )

@@ -75,10 +75,11 @@ FORM_FIELDS = {
     "question": N_("question"), "answer": N_("answer"), "comment": N_("comment"), "reason": N_("reason"),
     "reasons": N_("reasons"), "rating": N_("rating"), "verdict": N_("decision"), "winner": N_("vote"),
     "kind": N_("kind"), "guidelines": N_("guidelines"), "system_prompt": N_("system prompt"),
-    "prompt_style": N_("prompt style"), "base_id": N_("base model"), "user_id": N_("person"),
+    "prompt_style": N_("prompt style"), "user_id": N_("person"),
     "snapshot_id": N_("dataset"), "new": N_("new model"), "old": N_("old model"), "epochs": N_("passes"),
     "learning_rate": N_("learning rate"), "batch_size": N_("answers per step"), "max_steps": N_("most steps"),
     "max_length": N_("longest example"), "seed": N_("seed"), "rank": N_("rank"), "disabled": N_("shut out"),
+    "origin": N_("repository"), "path": N_("path"), "folder": N_("folder"),
     "reviews_needed": N_("reviews needed"), "request_id": N_("form"), "person": N_("person"), "records": N_("records"),
     "include_personal": N_("personal data"), "single_keys": N_("single keys"), "gold": N_("measure"),
 }  # fmt: skip
@@ -92,6 +93,100 @@ MESSAGES = (
     ),
     N_("The work stopped without a word each time it was tried. The machine may be short of memory."),
 )
+ADMISSIONS = (
+    N_("It could not be checked: the embedded runtime is not installed on this machine."),
+    N_("It could not be checked: the embedded runtime did not answer. Check it again."),
+    N_("The file is not the one that was added: its content has changed. Put the right file back, or add this one."),
+    N_(
+        "The library that teaches cannot read this model from its GGUF file. Add the full-precision folder that "
+        "the file was made from, or choose another model."
+    ),
+    N_("The embedded runtime cannot load this model. Choose another one, or another file of it."),
+    N_(
+        "The library that teaches cuts text into other pieces than the model in use, so what it learns would be "
+        "lost. Choose another file of this model, or another model."
+    ),
+    N_(
+        "This model counts places in long texts in a way (rope scaling) that the library that teaches does not "
+        "read from a GGUF file, so it would be taught as another model than the one in use. Add the "
+        "full-precision folder that the file was made from."
+    ),
+    N_(
+        "The library that teaches understands this GGUF file differently than the runtime that answers, so what "
+        "it learns would not fit. Add the full-precision folder that the file was made from, or choose another "
+        "model."
+    ),
+    N_(
+        "The full-precision folder does not fit the GGUF file: they answer differently. Choose the folder that "
+        "this very file was made from."
+    ),
+)
+HUB = (
+    N_("A repository is named like owner/name. Copy it from the address of its page."),
+    N_(
+        "The model hub cannot be reached from this machine. Check the network, or download the file elsewhere "
+        "and add it by its path."
+    ),
+    N_("The download broke off. What has arrived is kept, and the next try goes on from there."),
+    N_(
+        "The model hub answered with something else, such as a sign-in page of your network. Open its page in a "
+        "browser on this machine, then try again."
+    ),
+    N_("The model hub has no public repository of that name. Look at its spelling."),
+    N_(
+        "The makers of this model want their licence to be accepted first. Accept it on the model's page, "
+        "download the file there and add it by its path."
+    ),
+    N_("The model hub does not take more questions just now. Try again later."),
+    N_("This repository has no GGUF file in one piece. Look for one whose name ends in GGUF."),
+    N_("The model hub does not say what the file's content should be, so it cannot be trusted. Choose another."),
+    N_("What arrived is not the file that the model hub announced, so it was thrown away. Try again."),
+    N_("The disk has too little room for this file. Make room, then try again; what has arrived is kept."),
+)
+OLLAMA = (
+    N_("Its entry in Ollama's store is damaged. Pull it again with Ollama."),
+    N_("It is not kept as one GGUF file, so it cannot be taught."),
+    N_("It is a model with an adapter on top. Choose the model that the adapter belongs to."),
+    N_("Its file is missing from Ollama's store. Pull it again with Ollama."),
+    N_("Its file may not be read by the user that Curator runs as. Give that user the right to read it."),
+    N_("Its file is damaged or no whole model. Pull it again with Ollama."),
+    N_("It has no chat template, so it cannot hold a conversation. Choose an instruct or chat model."),
+    N_(
+        "Models of its kind cannot be taught here. Choose one of the Llama, Qwen, Gemma, Phi, Granite or SmolLM "
+        "families."
+    ),
+)
+FOLDERS = (
+    N_("There is no such folder on this machine."),
+    N_("The folder has no readable config.json. Choose the folder that holds the model's original files."),
+    N_(
+        "The folder holds weights in a format that can carry programs (.bin, .pt or the like). Move these files "
+        "away; only .safetensors files are read."
+    ),
+    N_("The model wants to run program code of its own (auto_map). That is never done here; choose another model."),
+    N_("The folder has no weights: model.safetensors, or the files that model.safetensors.index.json names."),
+    N_("A .safetensors file in the folder is damaged or was not downloaded to its end. Download it again."),
+    N_(
+        "The folder is that of another model: its kind, layers, width or vocabulary is not the GGUF file's. "
+        "Choose the folder that the GGUF file was made from."
+    ),
+)
 WORDS = frozenset(
-    (*STATES, *VERDICTS, *STAGES, *CHECKS, *COLUMNS, *HINTS, *REMARKS, *FILES, *SKIPS, *FORM_FIELDS.values(), *MESSAGES)
+    (
+        *STATES,
+        *VERDICTS,
+        *STAGES,
+        *CHECKS,
+        *COLUMNS,
+        *HINTS,
+        *REMARKS,
+        *FILES,
+        *SKIPS,
+        *FORM_FIELDS.values(),
+        *MESSAGES,
+        *ADMISSIONS,
+        *HUB,
+        *OLLAMA,
+        *FOLDERS,
+    )
 )

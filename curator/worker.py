@@ -24,7 +24,7 @@ from sqlmodel import Session
 from curator.errors import Unavailable
 from curator.launchers.base import Launcher
 from curator.launchers.table import open_launcher
-from curator.services import folding, imports, jobs, prepare, publishing, teach
+from curator.services import admission, arrivals, folding, imports, jobs, prepare, publishing, teach
 from curator.services.work import Work
 from curator.settings import Settings
 from db.models import Job, Queue, Source
@@ -67,6 +67,8 @@ KINDS: dict[str, Kind] = {
     "repair": Kind(publishing.repair),
     "refold": Kind(folding.recount_opinions),
     "prepare": Kind(prepare.prepare),
+    "arrive": Kind(arrivals.bring, arrivals.gave_up),
+    "admit": Kind(admission.admit, admission.gave_up),
 }
 
 

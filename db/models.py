@@ -123,7 +123,10 @@ class LoginAttempt(Table, table=True):
 
 
 class Base(Table, table=True):
-    """A model that is taught: one GGUF file known by its content, optionally the folder it came from."""
+    """A model that is taught: one GGUF file known by its content, optionally the folder it came from.
+
+    `admission` is what the test found that compares what teaches with what answers, on this file and folder.
+    """
 
     id: int | None = Field(default=None, primary_key=True)
     name: str
@@ -131,9 +134,33 @@ class Base(Table, table=True):
     sha256: str = Field(unique=True)
     architecture: str
     size: int
-    folder: str = ""
+    folder: str = ""  # full-precision weights to teach from; empty: the GGUF's own
     licence: str = ""
+    source: str = "file"  # file, embedded, ollama, hub
+    origin: str = ""  # its name there: a tag of Ollama's, a repository
+    languages: str = ""  # codes with spaces between, + for many more; empty: nobody says
+    parameters: int = Field(default=0, sa_type=BigInteger)
+    admission: str = "not checked"  # passed, failed, not checked
+    admission_message: str = long_text()
+    admission_detail: str = long_text()
     created_at: datetime = moment()
+
+
+class Arrival(Table, table=True):
+    """A base on its way in: asked for by a person, brought by a worker."""
+
+    id: int | None = Field(default=None, primary_key=True)
+    source: str  # as Base.source
+    origin: str  # a path, a tag of Ollama's, a repository
+    file: str = ""  # of the repository; empty: whichever is best for teaching
+    state: str = "waiting"  # waiting, bringing, done, failed, cancelled
+    received: int = Field(default=0, sa_type=BigInteger)  # bytes, of `size`
+    size: int = Field(default=0, sa_type=BigInteger)
+    error: str = long_text()
+    base_id: int | None = Field(default=None, foreign_key="base.id")
+    created_by: int | None = Field(default=None, foreign_key="user.id")
+    created_at: datetime = moment()
+    finished_at: datetime | None = moment(null=True)
 
 
 class Project(Table, table=True):

@@ -1,4 +1,4 @@
-"""python -m trainer {plan,train,convert,evaluate,all} RUN_DIR
+"""python -m trainer {plan,train,convert,evaluate,all} RUN_DIR, and python -m trainer admit FOLDER for a base
 
 Each stage leaves its files in the run folder and is skipped when they are there. Ends with
 0 when the stage is done, 1 when it failed (the sentence is in events.jsonl, the traceback on standard error),
@@ -48,9 +48,15 @@ class StopRequest:
 def main(arguments: list[str] | None = None) -> int:
     """Run one stage, or all, and answer the exit code."""
     parser = argparse.ArgumentParser(prog="python -m trainer", description="Teach a base model from a run folder.")
-    parser.add_argument("stage", choices=[*STAGES, "all"], help="what to do; all does what is still missing")
-    parser.add_argument("run_dir", type=Path, help="the run folder")
+    parser.add_argument(
+        "stage",
+        choices=[*STAGES, "all", "admit"],
+        help="what to do; all does what is still missing, admit tests a base",
+    )
+    parser.add_argument("run_dir", type=Path, help="the run folder; for admit a folder with base.json")
     asked = parser.parse_args(arguments)
+    if asked.stage == "admit":
+        return _admit(asked.run_dir.resolve())
     run = RunDir(asked.run_dir.resolve())
     if not run.spec_file.exists():
         print(f"There is no spec.json in {run.path}. Give the path of a run folder.", file=sys.stderr)
@@ -62,6 +68,15 @@ def main(arguments: list[str] | None = None) -> int:
         code = _run(run, stage, stop)
         if code:
             return code
+    return DONE
+
+
+def _admit(folder: Path) -> int:
+    """Test a base; a base that fails the test is an answer, not a failure."""
+    os.environ.update(QUIET | BRIEF)
+    from trainer.admission import admit
+
+    admit(folder)
     return DONE
 
 
@@ -106,7 +121,7 @@ def _train(run: RunDir, stop: StopRequest) -> None:
 
     _verify(run)
     data: EncodedRun = encode(run)
-    train(run, load_base(run.base_gguf(), run.precision()), data, stop)
+    train(run, load_base(run.base_gguf(), run.precision(), run.base_folder()), data, stop)
 
 
 def _convert(run: RunDir, _stop: StopRequest) -> None:

@@ -7,8 +7,11 @@ plausible but different text. Source: llama.cpp's conversion/llama.py `permute` 
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the web app reads the table below, and has no use for numpy
+    import numpy as np
+    from numpy.typing import NDArray
 
 # True: rows of q and k are permuted. Only architectures whose result is tested here against PEFT.
 PERMUTES: dict[str, bool] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from trainer.data import Encoded, Encoder
 from trainer.failures import TrainerFailure
@@ -40,8 +41,12 @@ class EncodedRun:
 
 
 def encoder_of(run: RunDir) -> Encoder:
-    """Load the base's tokenizer and learn from its file whether texts begin with a token of their own."""
-    path = run.base_gguf()
+    """Load the tokenizer of a run's base."""
+    return encoder_for(run.base_gguf())
+
+
+def encoder_for(path: Path) -> Encoder:
+    """Load the tokenizer of a GGUF file and learn from it whether texts begin with a token of their own."""
     add_bos = bool(check(path, whole=True).values.get("tokenizer.ggml.add_bos_token", False))
     return Encoder(load_tokenizer(path), add_bos=add_bos)
 

@@ -56,7 +56,7 @@ def evaluate(run: RunDir, stop: Stop) -> RunResult:
 
 def _evaluation(run: RunDir, journal: Journal, stop: Stop) -> Evaluation:
     data, spec = encode(run), run.spec()
-    base = load_base(run.base_gguf())
+    base = load_base(run.base_gguf(), folder=run.base_folder())
     torch.set_num_threads(detect(spec.threads).threads)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by an old name
@@ -99,7 +99,8 @@ def _ask(run: RunDir, model: PeftModel, data: EncodedRun, questions: list[Exampl
     try:
         with served(run, longest + max(run.spec().answer_tokens, canaries.LONGEST) + CONTEXT_SPARE) as runtime:
             asked = _answers(ServedAsker(runtime), run, questions, prompts, stop)
-            return asked, compare(model, data.encoder, runtime, NEW, prompts, MERGED).check()
+            exact = not run.spec().base.folder
+            return asked, compare(model, data.encoder, runtime, NEW, prompts, MERGED, exact=exact).check()
     except RuntimeFailure as error:
         parity = Check(name="parity", passed=False, detail=f"The embedded runtime could not be asked. {error}")
         return _answers(local, run, questions, prompts, stop), parity

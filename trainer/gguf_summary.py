@@ -80,6 +80,11 @@ class GgufSummary:
         return self.integer(f"{self.architecture}.context_length")
 
     @property
+    def parameters(self) -> int:
+        """Count the weights."""
+        return sum(prod(tensor.shape) for tensor in self.tensors.values())
+
+    @property
     def chat_template(self) -> str | None:
         return self.text("tokenizer.chat_template") or None
 

@@ -23,6 +23,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from trainer.bases.folder import check_folder
 from trainer.failures import TrainerFailure
 from trainer.gguf_check import check
 from trainer.gguf_summary import GgufSummary
@@ -59,16 +60,35 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
 
 
 @functools.lru_cache(maxsize=1)
-def load_base(path: Path, precision: Precision = "float32") -> Base:
-    """Load a base whole; its weights are dequantised, so what is trained on is what is served."""
-    tokenizer = load_tokenizer(path)
-    with _loading(path):
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=getattr(torch, precision), local_files_only=True, **_dequantised()
-        )
+def load_base(path: Path, precision: Precision = "float32", folder: Path | None = None) -> Base:
+    """Load a base whole; its weights are dequantised, so what is trained on is what is served.
+
+    With a full-precision `folder` the weights come from there; tokenizer and chat template stay the GGUF's.
+    """
+    tokenizer, dtype = load_tokenizer(path), getattr(torch, precision)
+    model = _from_folder(folder, path, dtype) if folder else _from_gguf(path, dtype)
     model.config.use_cache = False
     _reader.cache_clear()  # its views of every token take more memory than a small model
     return Base(check(path, whole=True), tokenizer, model)
+
+
+def _from_gguf(path: Path, dtype: torch.dtype) -> PreTrainedModel:
+    with _loading(path):
+        return AutoModelForCausalLM.from_pretrained(
+            path.parent, gguf_file=path.name, dtype=dtype, local_files_only=True, **_dequantised()
+        )
+
+
+def _from_folder(folder: Path, path: Path, dtype: torch.dtype) -> PreTrainedModel:
+    check_folder(folder, check(path, whole=True))
+    try:
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True, use_safetensors=True)
+    except (ValueError, KeyError, OSError) as error:
+        raise TrainerFailure(
+            "base",
+            f"The full-precision folder of {path.name} cannot be loaded ({error}). Download it again, "
+            "or take it off the base.",
+        ) from error
 
 
 def _dequantised() -> dict[str, Any]:  # Any: keyword arguments of from_pretrained
@@ -100,7 +120,8 @@ def _loading(path: Path) -> Generator[None]:
         raise TrainerFailure(
             "base",
             f"{path.name} cannot be trained: the library transformers does not read its architecture from a GGUF file "
-            f"({error}). Choose another base, for instance one of the Llama, Qwen or Gemma family.",
+            f"({error}). Add the model's full-precision folder to the base, or choose another base, for instance one "
+            "of the Llama, Qwen or Gemma family.",
         ) from error
 
 

@@ -1,13 +1,13 @@
 """The one place that makes an HTTP client, and the only way anything leaves this process.
 
-No redirects, no proxies or keys from the environment, no cookies, no compression, a limit on every wait
-and on every byte count. A server that was configured may still be broken or taken over.
+No redirects (but for public downloads), no proxies or keys from the environment, no cookies, no compression, a limit
+on every wait and on every byte count. A server that was configured may still be broken or taken over.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -23,6 +23,7 @@ IDLE_SECONDS = 30.0
 MAX_LINE = 1 << 20
 MAX_BODY = 16 << 20
 MAX_STREAM = 256 << 20
+MAX_REDIRECTS = 5
 
 Json = dict[str, Any]  # Any: a JSON object from outside; readers check what they take
 
@@ -126,6 +127,30 @@ def stream(
         yield response
     finally:
         response.close()
+
+
+@contextmanager
+def download(url: str, headers: Mapping[str, str] | None = None) -> Generator[httpx.Response]:
+    """Yield the answer to a GET while it comes, after at most five redirects, never from https to http.
+
+    For public files alone: nothing secret is sent, so whoever is named in between may see the question. How much
+    may come is for the caller to say, who knows the file's size.
+    """
+    asked = httpx.URL(url)
+    for _ in range(MAX_REDIRECTS):
+        with client(f"{asked.scheme}://{asked.netloc.decode()}", timeout=IDLE_SECONDS) as http:
+            response = http.send(http.build_request("GET", asked, headers=dict(headers or {})), stream=True)
+            try:
+                if not response.has_redirect_location:
+                    yield response
+                    return
+            finally:
+                response.close()
+        further = asked.join(response.headers["Location"])
+        if asked.scheme == "https" and further.scheme != "https":
+            raise BadAnswer("The server sends us on to an address without encryption.")
+        asked = further
+    raise BadAnswer("The server sends us from one address to the next without end.")
 
 
 def lines(response: httpx.Response, limit: int = MAX_LINE) -> Iterator[str]:

@@ -32,7 +32,7 @@ def plan(run: RunDir) -> EncodedRun:
     journal.stage("Looking at the examples.")
     spec, data = run.spec(), encode(run)
     precision = faster_precision(spec.threads) if spec.precision == "auto" else spec.precision
-    base = load_base(run.base_gguf(), precision)
+    base = load_base(run.base_gguf(), precision, run.base_folder())
     speed = measured_speed(base, data, spec)
     lengths = [len(example.ids) for split in data.splits.values() for example in split]
     longest_train = max(data.train, key=lambda example: len(example.ids))

@@ -193,6 +193,11 @@ class RunDir:
         """Answer the base's path; a relative one starts at the run folder."""
         return (self.path / self.spec().base.gguf).resolve()
 
+    def base_folder(self) -> Path | None:
+        """Answer the base's full-precision folder, if it has one."""
+        folder = self.spec().base.folder
+        return (self.path / folder).resolve() if folder else None
+
     def spec(self) -> TrainSpec:
         return TrainSpec.model_validate_json(self.spec_file.read_text(encoding="utf-8"))
 

@@ -68,6 +68,15 @@ class BaseRef(Frozen):
     name: str
     gguf: str = Field(description="path of the GGUF file; relative paths start at the run folder")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    folder: str = Field(default="", description="full-precision folder to teach from; empty: the GGUF's own weights")
+
+
+class Admission(Frozen):
+    """What the admission test of a base found. Written as admission.json."""
+
+    state: Literal["passed", "failed", "not checked"]
+    sentence: str = Field(default="", description="why it is not passed, for people")
+    detail: str = Field(default="", description="what was measured, for engineers")
 
 
 class LoraSpec(Frozen):

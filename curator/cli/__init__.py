@@ -24,6 +24,7 @@ COMMANDS: dict[str, Entry] = {
     "up": Entry("curator.cli.up", "up", "Start everything and print one address."),
     "import": Entry("curator.cli.import_", "import_", "Read a log file into a project."),
     "export": Entry("curator.cli.export", "export", "Write a dataset in another tool's format."),
+    "base": Entry("curator.cli.base", "base", "List, add and check base models."),
     "backup": Entry("curator.cli.backup", "backup", "Write a checked copy of the database."),
     "loop": Entry("curator.cli.loop", "loop", "Run the whole loop on the sample project, without a browser."),
     "user": Entry("curator.cli.user", "user", "Add people and make sign-in links."),

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import click
 
-from curator.cli._context import home_option, settings_for
-from curator.errors import Invalid
+from curator.cli._context import home_option, open_database, settings_for
+from curator.errors import Invalid, NotFound
 from curator.launchers.ray import open_cluster
 from curator.launchers.ray_api import Away
-from curator.services import versions
+from curator.services import bases, versions
 from curator.settings import Settings
-from db.session import sqlite_driver, wal_is_safe
+from db.session import open_session, sqlite_driver, wal_is_safe
 from trainer.bases import find_embedded
 from trainer.runtimes.base import RuntimeFailure
 
@@ -69,6 +69,7 @@ def _room(settings: Settings) -> Iterator[Finding]:
 def _models(settings: Settings) -> Iterator[Finding]:
     base = find_embedded(settings.home)
     yield base is not None, "Base model: " + (str(base) if base else "curator init")
+    yield from _admissions(settings)
     embedded = find_spec("xllamacpp") is not None
     yield (
         embedded or bool(settings.ollama_url),
@@ -107,4 +108,28 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
 
 
-CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (_python, _sqlite, _room, _models, _cluster)
+def _admissions(settings: Settings) -> Iterator[Finding]:
+    """Tell of each base that is known here whether it can be taught; no home yet, nothing to tell."""
+    try:
+        engine = open_database(settings)
+    except NotFound:
+        return
+    with open_session(engine) as session:
+        for base in bases.all_bases(session):
+            if not bases.is_there(base):
+                yield False, f"{base.name}: its file is gone ({base.path})"
+            elif base.admission == "failed":
+                yield False, f"{base.name} cannot be taught as it is. {base.admission_message}"
+            elif base.admission == "passed":
+                yield True, f"{base.name} can be taught: what teaches and what answers agree on it"
+            else:
+                yield True, f"{base.name} is not checked yet: curator base check {base.id}"
+
+
+CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
+    _python,
+    _sqlite,
+    _room,
+    _models,
+    _cluster,
+)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 from trainer.rundir import RunDir
 from trainer.spec import Stage
+
+Command = Stage | Literal["admit"]  # the last one tests a base, in a folder that is no run's
 
 
 class Child(Protocol):
@@ -23,6 +25,6 @@ class Child(Protocol):
 class Launcher(Protocol):
     """A place where training runs."""
 
-    def start(self, stage: Stage, run: RunDir) -> Child:
+    def start(self, stage: Command, run: RunDir) -> Child:
         """Start a stage; its output is appended to the run's log file."""
         ...

@@ -11,11 +11,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from curator.launchers.base import Child
+from curator.launchers.base import Child, Command
 from curator.launchers.environment import scrubbed_environment
 from curator.launchers.tether import tethered
 from trainer.rundir import RunDir
-from trainer.spec import Stage
 
 TRAINER = (sys.executable, "-m", "trainer")
 GRACE_SECONDS = 60.0
@@ -29,7 +28,7 @@ class LocalLauncher:
         self.program = tuple(program)
         self.grace = grace
 
-    def start(self, stage: Stage, run: RunDir) -> Child:
+    def start(self, stage: Command, run: RunDir) -> Child:
         """Start a stage, after ending one that an earlier worker left at work in the same folder."""
         note = run.path / "child.json"
         end_leftover(note)

@@ -20,7 +20,6 @@ class SettingsForm(BaseModel):
     guidelines: str = ""
     system_prompt: str = ""
     prompt_style: str = Field("question", pattern="^(question|passages)$")
-    base_id: int | None = None
     reviews_needed: int | None = Field(None, ge=1, le=3)
     reason_key: list[str] = []
     reason_place: list[str] = []
@@ -63,7 +62,7 @@ def settings() -> ResponseReturnValue:
     session = web.session()
     return web.page(
         "projects/settings.html",
-        bases=[(base.id, base.name) for base in bases.all_bases(session)],
+        base=bases.of_project(session, project()),
         people=accounts.people(session),
         roles=accounts.roles_of(session, project()),
         places=range(1, reasons.MOST + 1),
@@ -75,9 +74,7 @@ def settings() -> ResponseReturnValue:
 def save() -> ResponseReturnValue:
     """Save the settings."""
     form = web.parse_form(SettingsForm)
-    given = form.model_dump(
-        include={"name", "guidelines", "system_prompt", "prompt_style", "base_id", "reviews_needed"}
-    )
+    given = form.model_dump(include={"name", "guidelines", "system_prompt", "prompt_style", "reviews_needed"})
     projects.configure(web.session(), project(), **given, reason_rows=form.reason_rows(), user=current_user())
     journal.note(web.session(), "changed settings", project=project(), user=current_user())
     web.notify(_("Saved."))

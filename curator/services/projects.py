@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 from curator.errors import Conflict, Invalid, NotFound
 from curator.services import guidelines as guidelines_
 from curator.services import jobs, reasons
-from db.models import Base, Membership, ModelVersion, Project, User
+from db.models import Membership, ModelVersion, Project, User
 
 REVIEWS_NEEDED = (1, 2, 3)
 REASONS = (
@@ -72,7 +72,6 @@ def configure(
     guidelines: str,
     system_prompt: str,
     prompt_style: str,
-    base_id: int | None,
     reviews_needed: int | None = None,
     reason_rows: Sequence[reasons.Row] | None = None,
     user: User | None = None,
@@ -82,13 +81,10 @@ def configure(
     Another text of the guidelines is their next version. Another number of reviews needed lets a worker fold anew
     what has been judged: with more needed, records with too few wait again, and settle when it is lowered again.
     """
-    if base_id is not None and session.get(Base, base_id) is None:
-        raise Invalid("That base model is not on this machine any more; please choose another.")
     if reason_rows is not None:
         project.reasons = reasons.edited(project, reason_rows)
     guidelines_.change(session, project, guidelines, user)
-    project.name, project.system_prompt = name, system_prompt
-    project.prompt_style, project.base_id = prompt_style, base_id
+    project.name, project.system_prompt, project.prompt_style = name, system_prompt, prompt_style
     if reviews_needed is not None and reviews_needed != project.reviews_needed:
         if reviews_needed not in REVIEWS_NEEDED:
             raise Invalid("A record can need 1, 2 or 3 reviews.")

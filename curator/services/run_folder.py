@@ -69,14 +69,14 @@ def _lessons(
 def _spec(session: Session, run: Run) -> TrainSpec:
     snapshot, project = session.get_one(Snapshot, run.snapshot_id), session.get_one(Project, run.project_id)
     base = bases.get(session, run.base_id)
-    reference = BaseRef(name=base.name, gguf=str(bases.file_of(base)), sha256=base.sha256)
+    reference = BaseRef(name=base.name, gguf=str(bases.file_of(base)), sha256=base.sha256, folder=base.folder)
     given = {"run": f"{project.slug} run {run.id}", "base": reference, "snapshot_sha256": snapshot.sha256}
     return TrainSpec.model_validate(run.spec | given)
 
 
 def _same(one: TrainSpec, other: TrainSpec) -> bool:
     """Compare two specs; where the base lies does not matter, its content does."""
-    anywhere = {"base": {"gguf"}}
+    anywhere = {"base": {"gguf", "folder"}}
     return one.model_dump(exclude=anywhere) == other.model_dump(exclude=anywhere)
 
 

@@ -23,8 +23,6 @@ __all__ = [
 
 LIVE = ("queued", "running")
 GIVEN = {"run", "base", "snapshot_sha256"}  # set by us, not by a recipe
-SECONDS_PER_EXAMPLE = 1.3  # SmolLM2-135M, 3 epochs, 2 cores: facts/training.md
-MEASURED_BASE_SIZE = 98_362_432
 FIXED_SECONDS = 60.0  # loading, converting and asking again
 
 
@@ -61,7 +59,7 @@ def readiness(session: Session, project: Project, settings: Settings) -> Readine
         since_last=snapshots.approved_since(session, project, last),
         minimum=settings.min_examples,
         minutes=_minutes(session, base, approved),
-        why=_why_not(running, base, approved, settings),
+        why=_why_not(session, running, base, approved, settings),
         live_run=running,
     )
 
@@ -77,6 +75,8 @@ def start(session: Session, project: Project, snapshot: Snapshot, user: User | N
     if snapshot.project_id != project.id:
         raise NotFound("This project has no such dataset.")
     base = bases.get(session, project.base_id)
+    if refusal := bases.why_not(session, base):
+        raise refusal
     method = {"method": "dpo"} if snapshot.kind == "preference" else {}
     spec = _recipe(project, base, _going_on(session, project, overrides) | method)
     run = Run(
@@ -146,7 +146,9 @@ def _under_way() -> Conflict:
     return Conflict("The model is being taught already. Wait until that run ends, or stop it first.")
 
 
-def _why_not(running: Run | None, base: Base | None, approved: int, settings: Settings) -> CuratorError | None:
+def _why_not(
+    session: Session, running: Run | None, base: Base | None, approved: int, settings: Settings
+) -> CuratorError | None:
     if running:
         return _under_way()
     if base is None:
@@ -158,6 +160,8 @@ def _why_not(running: Run | None, base: Base | None, approved: int, settings: Se
             minimum=settings.min_examples,
             more=settings.min_examples - approved,
         )
+    if refusal := bases.why_not(session, base):
+        return refusal
     try:
         bases.file_of(base)
         run_folder.check_disk(base, settings)
@@ -184,7 +188,7 @@ def _minutes(session: Session, base: Base | None, examples: int) -> float:
     ]
     if rates:
         return sum(rates) / len(rates) * examples / 60
-    return (FIXED_SECONDS + SECONDS_PER_EXAMPLE * examples * base.size / MEASURED_BASE_SIZE) / 60
+    return FIXED_SECONDS / 60 + bases.minutes_per_100(base.parameters) * examples / 100
 
 
 def _going_on(session: Session, project: Project, overrides: Json) -> Json:

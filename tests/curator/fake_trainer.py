@@ -21,8 +21,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from trainer.bases import refusals
 from trainer.rundir import RunDir, now, write_model
 from trainer.spec import (
+    Admission,
     Answered,
     CanaryResult,
     Check,
@@ -43,12 +45,25 @@ WAITING = ("slow", "deaf")
 def main() -> None:
     mode, stage, folder = sys.argv[1], sys.argv[2], RunDir(Path(sys.argv[3]))
     print(f"{stage} begins", flush=True)
-    do(mode, stage, folder)
+    if stage == "admit":
+        admit(mode, folder.path)
+    else:
+        do(mode, stage, folder)
 
 
 def do(mode: str, stage: Any, folder: RunDir) -> None:
     folder.append(Event(at=now(), kind="stage", stage=stage))
     {"plan": plan, "train": train, "convert": convert, "evaluate": evaluate}[stage](folder, mode)
+
+
+def admit(mode: str, folder: Path) -> None:
+    if mode == "crash":
+        sys.exit(3)
+    if mode in WAITING:
+        time.sleep(60)
+    state: Any = "failed" if mode == "poor" else "passed"
+    sentence = refusals.ROPE if mode == "poor" else ""
+    write_model(folder / "admission.json", Admission(state=state, sentence=sentence, detail="3 of 3"))
 
 
 def plan(folder: RunDir, _mode: str) -> None:

@@ -14,6 +14,7 @@ from curator.importers import chat, fields, files, jsontext
 from curator.services import recipe, snapshots
 from db.models import RecordState, RunState, Snapshot, User, Verdict, VersionState
 from tools import translations
+from trainer.bases import folder, hub, ollama_store, refusals
 from trainer.spec import Check, LoraSpec, Stage, TrainSpec
 
 PLACEHOLDER = re.compile(r"%\((\w+)\)(?:\.\d)?[sdf]")
@@ -52,6 +53,7 @@ def test_words_that_pages_translate_by_name_are_marked() -> None:
     hints = {TrainSpec.model_fields[name].description for name in recipe.CHANGEABLE}
     constants = {files.NOT_TEXT, files.UNKNOWN_ENCODING, *files.KINDS.values(), jsontext.TOO_LONG}
     skips = {chat.NO_ANSWER, chat.NO_QUESTION, chat.HAS_TOOLS}
+    of_bases = {*refusals.SENTENCES, *hub.SENTENCES, *ollama_store.PROBLEMS, *folder.SENTENCES}
     rank = LoraSpec.model_fields["rank"].description
     shown = {
         *states,
@@ -62,6 +64,7 @@ def test_words_that_pages_translate_by_name_are_marked() -> None:
         rank,
         *constants,
         *skips,
+        *of_bases,
     }
     assert shown - words.WORDS == set()
 

@@ -67,7 +67,9 @@ class Site:
         self.paths += [self._setup(), "/setup/spent", "/link/spent"]
         self.paths += self._records() + self._sources() + self._runs(taught.run()) + self._battles()
         self.paths += [f"/p/ferry/{name}" for name in ("", "settings", "datasets/", "teach", "compare", "models")]
-        self.paths += [f"/p/ferry/{name}" for name in ("adjudication", "overview", "guidelines", "review/summary")]
+        self.paths += [
+            f"/p/ferry/{name}" for name in ("bases", "adjudication", "overview", "guidelines", "review/summary")
+        ]
         self.paths += ["/p/ferry/datasets/1", "/p/ferry/datasets/2?split=test"]
         self.paths += [f"/p/quiet/{name}" for name in ("", "review", "records", "sources/", "compare", "models")]
 

