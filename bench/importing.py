@@ -88,24 +88,32 @@ def fresh(path: Path) -> Engine:
 
 
 def bare(full: Engine, empty: Engine) -> float:
-    """Copy the rows into an empty database with executemany, one transaction per 1,000 records."""
+    """Copy the rows into an empty database with executemany: 1,000 records with their passages in a transaction."""
+    rows = {name: rows_of(full, name) for name in ("project", "source", "record", "passage")}
+    insert = {
+        name: f'INSERT INTO "{name}" VALUES ({",".join("?" * len(found[0]))})'  # noqa: S608  our own names
+        for name, found in rows.items()
+    }
     connection = empty.raw_connection()
     cursor = connection.cursor()
-    seconds = 0.0
-    for name, batch in (("project", 1), ("source", 1), ("record", 1_000), ("passage", 3_000)):
-        with full.connect() as reading:
-            query = f'SELECT * FROM "{name}"'  # noqa: S608  our own names
-            rows = [tuple(row) for row in reading.exec_driver_sql(query)]
-        insert = f'INSERT INTO "{name}" VALUES ({",".join("?" * len(rows[0]))})'  # noqa: S608  our own names
-        start = time.perf_counter()
-        for first in range(0, len(rows), batch):
-            cursor.execute("BEGIN IMMEDIATE")
-            cursor.executemany(insert, rows[first : first + batch])
-            cursor.execute("COMMIT")
-        seconds += time.perf_counter() - start
+    for name in ("project", "source"):
+        cursor.execute(insert[name], rows[name][0])
+    start = time.perf_counter()
+    for first in range(0, len(rows["record"]), 1_000):
+        cursor.execute("BEGIN IMMEDIATE")
+        cursor.executemany(insert["record"], rows["record"][first : first + 1_000])
+        cursor.executemany(insert["passage"], rows["passage"][3 * first : 3 * first + 3_000])
+        cursor.execute("COMMIT")
+    seconds = time.perf_counter() - start
     connection.close()
     empty.dispose()
     return seconds
+
+
+def rows_of(engine: Engine, name: str) -> list[tuple[object, ...]]:
+    with engine.connect() as reading:
+        query = f'SELECT * FROM "{name}" ORDER BY id'  # noqa: S608  our own names
+        return [tuple(row) for row in reading.exec_driver_sql(query)]
 
 
 def peak_memory() -> float:

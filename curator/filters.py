@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime
 
 from flask import Flask
@@ -64,6 +65,11 @@ def said(sentence: str) -> str:
     return gettext(sentence) if sentence else ""
 
 
+def fingerprint(text: str) -> str:
+    """Name a text by its content, so that a browser can tell whether it is the one it knows."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def reason_name(reason: Json) -> str:
     """Answer a reason's name in the page's language."""
     return str(reason.get("zh" if str(get_locale()).startswith("zh") else "en") or reason["key"])
@@ -71,5 +77,5 @@ def reason_name(reason: Json) -> str:
 
 def install(app: Flask) -> None:
     """Give templates these filters."""
-    for filter_ in (ago, day, lasting, count, size, said, reason_name):
+    for filter_ in (ago, day, lasting, count, size, said, fingerprint, reason_name):
         app.add_template_filter(filter_)

@@ -1,14 +1,24 @@
-// The learning curve: drawn once, fed again whenever the page's status is refreshed.
+// Learning curves: of one run, or of two that are compared; fed again whenever the page's status is refreshed.
 
 const { default: uPlot } = await import(document.querySelector("script[data-uplot]").dataset.uplot);
 const HEIGHT = 220;
 let plot;
 
+const LINES = { train: { width: 1 }, other: { width: 2, dash: [6, 4] }, held: { width: 2.5, points: true } };
+
+function drawn(host) {
+  return Object.keys(LINES).filter((name) => host.dataset[name]);
+}
+
 function series(host) {
-  const train = new Map(JSON.parse(host.dataset.train));
-  const held = new Map(JSON.parse(host.dataset.held));
-  const steps = [...new Set([...train.keys(), ...held.keys()])].sort((a, b) => a - b);
-  return [steps, steps.map((step) => train.get(step)), steps.map((step) => held.get(step))];
+  const lines = drawn(host).map((name) => new Map(JSON.parse(host.dataset[name])));
+  const steps = [...new Set(lines.flatMap((line) => [...line.keys()]))].sort((a, b) => a - b);
+  return [steps, ...lines.map((line) => steps.map((step) => line.get(step)))];
+}
+
+function look(name) {
+  const { points, ...line } = LINES[name];
+  return { stroke: colour(name), ...line, points: { show: Boolean(points), size: 7, fill: colour(name) }, spanGaps: true };
 }
 
 // Colours come from the page's own, so that both themes fit; custom properties alone would not be resolved.
@@ -34,11 +44,7 @@ function draw() {
       cursor: { show: false },
       scales: { x: { time: false } },
       axes: [{ ...axis, grid: { show: false } }, { ...axis, size: 44 }],
-      series: [
-        {},
-        { stroke: colour("train"), width: 1, points: { show: false }, spanGaps: true },
-        { stroke: colour("held"), width: 2.5, points: { show: true, size: 7, fill: colour("held") }, spanGaps: true },
-      ],
+      series: [{}, ...drawn(host).map(look)],
     },
     series(host),
     host,

@@ -7,7 +7,7 @@ let things = [], chosen = 0;
 
 const wordsOf = (element) => {
   const copy = element.cloneNode(true);
-  copy.querySelectorAll("kbd").forEach((key) => key.remove());
+  copy.querySelectorAll("kbd, .news").forEach((mark) => mark.remove());
   return (element.getAttribute("aria-label") ?? copy.textContent).replace(/\s+/g, " ").trim();
 };
 

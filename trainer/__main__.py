@@ -106,7 +106,7 @@ def _train(run: RunDir, stop: StopRequest) -> None:
 
     _verify(run)
     data: EncodedRun = encode(run)
-    train(run, load_base(run.base_gguf()), data, stop)
+    train(run, load_base(run.base_gguf(), run.precision()), data, stop)
 
 
 def _convert(run: RunDir, _stop: StopRequest) -> None:

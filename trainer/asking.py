@@ -35,8 +35,8 @@ class Answer:
 class Asker(Protocol):
     """Answers questions as the base (old) or as the new model."""
 
-    def ask(self, which: str, messages: Sequence[Message]) -> Answer:
-        """Answer one conversation, always taking the likeliest word."""
+    def ask(self, which: str, messages: Sequence[Message], longest: int) -> Answer:
+        """Answer one conversation in at most `longest` tokens, always taking the likeliest word."""
         ...
 
 
@@ -45,10 +45,10 @@ class ServedAsker:
     """Asks the embedded runtime, where base and adapter are loaded as they will be served."""
 
     runtime: LlamaCppRuntime
-    options: ChatOptions
 
-    def ask(self, which: str, messages: Sequence[Message]) -> Answer:
-        chunks = list(self.runtime.chat(which, messages, self.options, side=0 if which == OLD else 1))
+    def ask(self, which: str, messages: Sequence[Message], longest: int) -> Answer:
+        options = ChatOptions(max_tokens=longest)
+        chunks = list(self.runtime.chat(which, messages, options, side=0 if which == OLD else 1))
         return Answer("".join(chunk.text for chunk in chunks).strip(), chunks[-1].finish == "stop")
 
 
@@ -59,10 +59,9 @@ class LocalAsker:
     model: PeftModel
     encoder: Encoder
     end: int
-    longest: int
 
     @torch.no_grad()
-    def ask(self, which: str, messages: Sequence[Message]) -> Answer:
+    def ask(self, which: str, messages: Sequence[Message], longest: int) -> Answer:
         self.model.eval()
         ids = torch.tensor([self.encoder.prompt(messages)], device=self.model.device)
         without: Any = self.model.disable_adapter() if which == OLD else nullcontext()  # Any: two kinds of contexts
@@ -70,7 +69,7 @@ class LocalAsker:
             found: Any = self.model.generate(  # Any: transformers' own union of outputs
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
-                max_new_tokens=self.longest,
+                max_new_tokens=longest,
                 do_sample=False,
                 use_cache=True,
                 eos_token_id=self.end,

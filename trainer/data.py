@@ -27,15 +27,23 @@ NO_THINKING: dict[str, Any] = {"enable_thinking": False}  # as the runtimes ask;
 
 @dataclass(frozen=True)
 class Encoded:
-    """One example as tokens; the model is taught ids[start:], whose last token ends the turn."""
+    """One example as tokens; the model is taught ids[start:], whose last token ends the turn.
+
+    `earlier` holds (start, end) of earlier answers that are taught as well.
+    """
 
     id: str
     ids: tuple[int, ...]
     start: int
+    earlier: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def taught(self) -> tuple[tuple[int, int], ...]:
+        return (*self.earlier, (self.start, len(self.ids)))
 
     @property
     def answer_tokens(self) -> int:
-        return len(self.ids) - self.start
+        return sum(end - start for start, end in self.taught)
 
 
 @dataclass(frozen=True)
@@ -81,7 +89,7 @@ class Encoder:
         text, kept = self._shielded(messages)
         return self._with_bos(self._tokens(self.render(text, opening=True), kept))
 
-    def example(self, example: Example) -> Encoded:
+    def example(self, example: Example, *, every_turn: bool = False) -> Encoded:
         """Encode one example, or raise TrainerFailure with the example's id in its sentence."""
         if example.messages[-1].role != "assistant" or not example.messages[-1].content.strip():
             raise TrainerFailure("input", f"Example {example.id} does not end with an answer. Edit or reject it.")
@@ -110,7 +118,32 @@ class Encoder:
             raise TrainerFailure(
                 "base", "The base's template and its tokenizer both write the token that begins a text."
             )
-        return Encoded(example.id, tuple(ids), len(prompt) + len(ids) - len(full))
+        shift = len(ids) - len(full)
+        earlier = self._earlier(example, turns, whole, full, kept) if every_turn else ()
+        return Encoded(
+            example.id, tuple(ids), len(prompt) + shift, tuple((start + shift, end + shift) for start, end in earlier)
+        )
+
+    def _earlier(
+        self, example: Example, turns: list[Message], whole: str, full: list[int], kept: list[str]
+    ) -> tuple[tuple[int, int], ...]:
+        """Answer where the earlier answers stand, each up to and with the control token that ends it."""
+        found: list[tuple[int, int]] = []
+        ends = set(self.controls.values())
+        for at, turn in enumerate(turns[:-1]):
+            if turn.role != "assistant":
+                continue
+            opened = self.render(turns[:at], opening=True)
+            start = self._tokens(opened, kept) if whole.startswith(opened) else [-1]
+            end = next((i for i in range(len(start), len(full)) if full[i] in ends), 0)
+            if full[: len(start)] != start or not end:
+                raise TrainerFailure(
+                    "base",
+                    "The base's chat template writes earlier answers differently from the last one (seen at example "
+                    f"{example.id}), so they cannot be taught. Teach the last answers only.",
+                )
+            found.append((len(start), end + 1))
+        return tuple(found)
 
     def _end(self, example: Example, full: list[int], start: int) -> int:
         """Answer where the end-of-turn token stands: the last control token, with only white space behind it."""
@@ -158,11 +191,12 @@ class Encoder:
         """Show an example token by token; text that several tokens spell together is one span."""
         spans: list[TokenSpan] = []
         waiting: list[int] = []
+        borders = {border for span in encoded.taught for border in span}
         for at, token in enumerate(encoded.ids):
-            trained = at >= encoded.start
+            trained = any(start <= at < end for start, end in encoded.taught)
             waiting.append(token)
             text = str(self.tokenizer.decode(waiting))
-            if "\ufffd" in text and at + 1 != len(encoded.ids) and at + 1 != encoded.start:
+            if "\ufffd" in text and at + 1 not in borders:
                 continue
             spans.append(TokenSpan(text=text, trained=trained))
             waiting = []
@@ -201,19 +235,21 @@ def micro_batches(examples: Iterable[Encoded], limit: int, pad: int) -> Iterator
     part: list[Encoded] = []
     for example in sorted(examples, key=lambda e: -len(e.ids)):
         if part and len(part[0].ids) * (len(part) + 1) > limit:
-            yield _padded(part, pad)
+            yield padded(part, pad)
             part = []
         part.append(example)
     if part:
-        yield _padded(part, pad)
+        yield padded(part, pad)
 
 
-def _padded(part: list[Encoded], pad: int) -> Micro:
-    width = len(part[0].ids)
+def padded(part: list[Encoded], pad: int) -> Micro:
+    """Lay examples out in rows of the longest one's length."""
+    width = max(len(example.ids) for example in part)
     ids = torch.full((len(part), width), pad, dtype=torch.long)
     labels = torch.full((len(part), width), IGNORED, dtype=torch.long)
     for row, example in enumerate(part):
         values = torch.tensor(example.ids, dtype=torch.long)
         ids[row, : len(values)] = values
-        labels[row, example.start : len(values)] = values[example.start :]
+        for start, end in example.taught:
+            labels[row, start:end] = values[start:end]
     return Micro(ids, labels, sum(len(example.ids) for example in part))

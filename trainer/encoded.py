@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from trainer.data import Encoded, Encoder
 from trainer.failures import TrainerFailure
 from trainer.gguf_check import check
 from trainer.loading import load_tokenizer
 from trainer.rundir import RunDir
-from trainer.spec import Split
+from trainer.spec import Example, Message, Split, TrainSpec
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
 class EncodedRun:
-    """All splits as tokens. Examples longer than the limit are in `too_long` and in no split."""
+    """All splits as tokens. Examples longer than the limit are in `too_long` and in no split.
+
+    `shortened` names those that lost passages to fit. `rejected` holds the worse answer by id, in preference runs.
+    """
 
     encoder: Encoder
     splits: dict[Split, list[Encoded]]
     too_long: list[str]
+    shortened: list[str]
     pad: int
     end: int
+    rejected: dict[str, Encoded] = field(default_factory=dict[str, Encoded])
+
+    def length(self, example: Encoded) -> int:
+        """Answer how many tokens an example costs, with its worse answer."""
+        other = self.rejected.get(example.id)
+        return len(example.ids) + (len(other.ids) if other else 0)
 
     @property
     def train(self) -> list[Encoded]:
@@ -38,9 +48,11 @@ def encoder_of(run: RunDir) -> Encoder:
 
 def encode(run: RunDir) -> EncodedRun:
     """Encode every split, or raise TrainerFailure; asserts that each answer's end-of-turn token is trained."""
-    encoder, limit = encoder_of(run), run.spec().max_length
+    encoder, spec = encoder_of(run), run.spec()
     splits: dict[Split, list[Encoded]] = {}
     too_long: list[str] = []
+    shortened: list[str] = []
+    rejected: dict[str, Encoded] = {}
     seen: set[str] = set()
     ends: set[int] = set()
     for split in SPLITS:
@@ -49,20 +61,65 @@ def encode(run: RunDir) -> EncodedRun:
             if example.id in seen:
                 raise TrainerFailure("input", f"The example {example.id} is there twice. Freeze the dataset again.")
             seen.add(example.id)
-            encoded = encoder.example(example)
+            encoded = encoder.example(example, every_turn=spec.turns == "all")
             ends.add(encoded.ids[-1])
-            if len(encoded.ids) > limit:
+            if len(encoded.ids) > spec.max_length and spec.overlong == "fewer_passages":
+                fitting = _fitting(encoder, example, spec)
+                if fitting:
+                    example, encoded = fitting
+                    shortened.append(example.id)
+            if spec.method == "dpo" and split != "test":  # the exam asks for answers
+                rejected[example.id] = encoder.example(_with_rejected(example))
+            if max(len(encoded.ids), len(rejected.get(example.id, encoded).ids)) > spec.max_length:
                 too_long.append(example.id)
             else:
                 splits[split].append(encoded)
+    if too_long and spec.overlong == "refuse":
+        raise TrainerFailure(
+            "input",
+            f"{len(too_long)} examples are longer than {spec.max_length} tokens: {', '.join(too_long[:20])}. "
+            "Shorten them, raise the longest length, or let them be left out.",
+        )
     if not splits["train"]:
         raise TrainerFailure(
             "input",
-            f"All {len(too_long)} examples are longer than {limit} tokens. Raise the longest length."
+            f"All {len(too_long)} examples are longer than {spec.max_length} tokens. Raise the longest length."
             if too_long
             else "There is no example to learn from. Approve some answers first.",
         )
     if len(ends) != 1:
         raise TrainerFailure("base", "The base's chat template ends answers in different ways. Choose another base.")
     pad = encoder.tokenizer.pad_token_id
-    return EncodedRun(encoder, splits, too_long, pad if isinstance(pad, int) else ends.copy().pop(), ends.pop())
+    end = ends.pop()
+    return EncodedRun(encoder, splits, too_long, shortened, pad if isinstance(pad, int) else end, end, rejected)
+
+
+def _with_rejected(example: Example) -> Example:
+    if not example.rejected.strip() or example.rejected == example.messages[-1].content:
+        raise TrainerFailure(
+            "input", f"Example {example.id} has no second answer to prefer its own to. Freeze the preferences again."
+        )
+    last = Message(role="assistant", content=example.rejected)
+    return example.model_copy(update={"messages": [*example.messages[:-1], last]})
+
+
+def _fitting(encoder: Encoder, example: Example, spec: TrainSpec) -> tuple[Example, Encoded] | None:
+    """Take passages away, the last first, until an example fits; those that its answer cites as [n] stay."""
+    answer, left = example.messages[-1].content, example
+    for number in range(len(example.passages), 0, -1):
+        if f"[{number}]" in answer:
+            continue
+        left = without_passage(left, example.passages[number - 1])
+        encoded = encoder.example(left, every_turn=spec.turns == "all")
+        if len(encoded.ids) <= spec.max_length:
+            return left, encoded
+    return None
+
+
+def without_passage(example: Example, passage: str) -> Example:
+    """Answer an example whose last question has lost one of the passages above it."""
+    at = max(i for i, message in enumerate(example.messages) if message.role == "user")
+    text = example.messages[at].content.replace(passage + "\n\n", "", 1)
+    messages = [*example.messages]
+    messages[at] = Message(role="user", content=text)
+    return example.model_copy(update={"messages": messages})

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-BYTES_PER_TOKEN_PER_LAYER = 14 * 4  # times the hidden size: what autograd keeps of one token in one layer, in fp32
+from trainer.spec import Precision
+
+PROBE_ROWS, PROBE_WIDTH, PROBES = 512, 1024, 8  # about 5 ms a product
+CLEARLY = 1.5  # what is not a product is no faster in bfloat16
+KEPT_PER_TOKEN = 20  # times the hidden size: numbers kept of one token in one layer, with what the allocator wastes
+PROGRAM = 600 << 20  # Python, torch and its libraries
+SCORES = 512 * 3 * 4  # bytes per word of the vocabulary: a piece of scores, its gradient and one copy
 
 
 @dataclass(frozen=True)
@@ -15,7 +22,7 @@ class Hardware:
     """The device a run would use and what it has. Memory in bytes."""
 
     device: Literal["cpu", "cuda", "mps"]
-    precision: Literal["float32", "bfloat16"]
+    precision: Precision
     threads: int
     memory: int
     free_memory: int
@@ -30,7 +37,7 @@ class Hardware:
 
 
 def detect(threads: int | None = None) -> Hardware:
-    """Look at this machine. `threads` overrides the number of CPU threads."""
+    """Look at this machine. `threads` overrides the number of CPU threads; a CPU counts as float32 until probed."""
     import torch
 
     if torch.cuda.is_available():
@@ -40,6 +47,33 @@ def detect(threads: int | None = None) -> Hardware:
         return Hardware("cuda", "bfloat16" if bf16 else "float32", threads or physical_cores(), total, free, name)
     total, free = system_memory()
     return Hardware("cpu", "float32", threads or physical_cores(), total, free, "CPU")
+
+
+def faster_precision(threads: int | None = None) -> Precision:
+    """Answer in which numbers this machine multiplies faster: bfloat16 on most GPUs and on CPUs with units for it.
+
+    Asked once a run, because the answer of a busy machine may change.
+    """
+    import torch
+
+    hardware = detect(threads)
+    if hardware.device != "cpu":
+        return hardware.precision
+    torch.set_num_threads(hardware.threads)
+    seconds: dict[Precision, float] = {}
+    kinds: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    for name, dtype in kinds.items():
+        rows, weight = (
+            torch.ones(PROBE_ROWS, PROBE_WIDTH, dtype=dtype),
+            torch.ones(PROBE_WIDTH, PROBE_WIDTH, dtype=dtype),
+        )
+        times: list[float] = []
+        for _ in range(PROBES):
+            start = time.perf_counter()
+            torch.mm(rows, weight)
+            times.append(time.perf_counter() - start)
+        seconds[name] = min(times)
+    return "bfloat16" if seconds["bfloat16"] * CLEARLY < seconds["float32"] else "float32"
 
 
 def physical_cores() -> int:
@@ -68,6 +102,17 @@ def system_memory() -> tuple[int, int]:
     return total, free
 
 
-def memory_needed(weights: int, layers: int, hidden: int, tokens: int) -> int:
-    """Estimate the bytes of training: fp32 weights, what autograd keeps of `tokens` at once, and the program."""
-    return weights * 4 + layers * hidden * tokens * BYTES_PER_TOKEN_PER_LAYER * 2 + (600 << 20)
+def memory_needed(model: Any, tokens: int, *, checkpointing: bool) -> int:  # Any: a transformers model
+    """Estimate the bytes of training with `tokens` at once: weights, activations, a piece of scores and the program.
+
+    With checkpointing one number per layer stays, and one layer's activations at a time.
+    """
+    config = model.config.get_text_config()
+    each = model.dtype.itemsize
+    layers = KEPT_PER_TOKEN + config.num_hidden_layers if checkpointing else KEPT_PER_TOKEN * config.num_hidden_layers
+    return (
+        model.num_parameters() * each
+        + config.hidden_size * tokens * layers * each
+        + config.vocab_size * SCORES
+        + PROGRAM
+    )

@@ -26,6 +26,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from trainer.failures import TrainerFailure
 from trainer.gguf_check import check
 from trainer.gguf_summary import GgufSummary
+from trainer.spec import Precision
 
 transformers.logging.set_verbosity_error()  # pyright: ignore[reportAttributeAccessIssue] - a lazy module
 transformers.logging.disable_progress_bar()  # pyright: ignore[reportAttributeAccessIssue] - the same
@@ -38,6 +39,10 @@ class Base:
     summary: GgufSummary
     tokenizer: PreTrainedTokenizerBase
     model: PreTrainedModel
+
+    @property
+    def precision(self) -> Precision:
+        return "bfloat16" if self.model.dtype == torch.bfloat16 else "float32"
 
 
 @functools.lru_cache(maxsize=1)
@@ -54,12 +59,12 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
 
 
 @functools.lru_cache(maxsize=1)
-def load_base(path: Path, dtype: torch.dtype = torch.float32) -> Base:
-    """Load a base whole; weights are dequantised to `dtype`, so what is trained on is what is served."""
+def load_base(path: Path, precision: Precision = "float32") -> Base:
+    """Load a base whole; its weights are dequantised, so what is trained on is what is served."""
     tokenizer = load_tokenizer(path)
     with _loading(path):
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=dtype, local_files_only=True, **_dequantised()
+            path.parent, gguf_file=path.name, dtype=getattr(torch, precision), local_files_only=True, **_dequantised()
         )
     model.config.use_cache = False
     _reader.cache_clear()  # its views of every token take more memory than a small model

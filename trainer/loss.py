@@ -86,9 +86,17 @@ def answer_losses(model: PreTrainedModel | PeftModel, micro: Micro) -> tuple[Ten
 
 @torch.no_grad()
 def example_losses(
-    model: PreTrainedModel | PeftModel, examples: Iterable[Encoded], pad: int, *, base: bool = False
+    model: PreTrainedModel | PeftModel,
+    examples: Iterable[Encoded],
+    pad: int,
+    *,
+    base: bool = False,
+    limit: int | None = None,
 ) -> dict[str, float]:
-    """Answer the mean loss per answer token of each example, in nats; `base` leaves the adapter out."""
+    """Answer the mean loss per answer token of each example, in nats; `base` leaves the adapter out.
+
+    At most `limit` tokens go through the model at once; None takes what suits its device.
+    """
     was_training = model.training
     model.eval()
     without: AbstractContextManager[Any] = nullcontext()
@@ -96,7 +104,7 @@ def example_losses(
         without = model.disable_adapter()
     found: dict[str, float] = {}
     with without:
-        for part in _parts(list(examples), limit_for(model)):
+        for part in _parts(list(examples), limit or limit_for(model)):
             (micro,) = micro_batches(part, 1 << 62, pad)
             losses, rows = answer_losses(model, micro)
             sums = losses.new_zeros(len(part)).index_add_(0, rows, losses).tolist()

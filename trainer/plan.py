@@ -11,17 +11,18 @@ from peft import get_peft_model
 
 from trainer.data import histogram, micro_batches
 from trainer.encoded import EncodedRun, encode
-from trainer.fast_lora import speed_up
-from trainer.hardware import detect, memory_needed
+from trainer.fast_layers import release, speed_up
+from trainer.hardware import detect, faster_precision, memory_needed
 from trainer.loading import Base, load_base
-from trainer.loss import MICRO_TOKENS, answer_losses
+from trainer.loss import answer_losses, limit_for
 from trainer.progress import Journal
 from trainer.rundir import RunDir, write_model
-from trainer.sft import lora_config, steps_per_epoch, total_steps
+from trainer.sft import steps_per_epoch, total_steps
 from trainer.spec import Plan, TokenSpan, TrainSpec
+from trainer.teacher import lora_config
 
 FORWARD_SHARE = 0.4  # of a training step, measured; a held-out measurement is forward only
-PROBES = 3
+PROBES = 5
 GREEN, DIM, PLAIN = "\x1b[32m", "\x1b[2m", "\x1b[0m"
 
 
@@ -30,36 +31,45 @@ def plan(run: RunDir) -> EncodedRun:
     journal = Journal(run, "plan")
     journal.stage("Looking at the examples.")
     spec, data = run.spec(), encode(run)
-    base = load_base(run.base_gguf())
+    precision = faster_precision(spec.threads) if spec.precision == "auto" else spec.precision
+    base = load_base(run.base_gguf(), precision)
     speed = measured_speed(base, data, spec)
     lengths = [len(example.ids) for split in data.splits.values() for example in split]
     longest_train = max(data.train, key=lambda example: len(example.ids))
     shown = sorted(data.train, key=lambda example: len(example.ids))[len(data.train) // 2]
+    limit = spec.micro_tokens or limit_for(base.model)
+    hardware = detect(spec.threads)
+    needed = memory_needed(base.model, max(limit, len(longest_train.ids)), checkpointing=spec.checkpointing == "on")
+    short = needed > hardware.free_memory and spec.checkpointing == "auto"
+    if short:
+        needed = memory_needed(base.model, max(limit, len(longest_train.ids)), checkpointing=True)
     found = Plan(
         examples={split: len(examples) for split, examples in data.splits.items()},
         too_long=data.too_long,
+        shortened=data.shortened,
+        tokens_per_second=round(speed, 1),
+        memory=needed,
+        free_memory=hardware.free_memory,
+        checkpointing=short or spec.checkpointing == "on",
         answer_tokens=sum(example.answer_tokens for example in data.train),
-        total_tokens=sum(len(example.ids) for example in data.train),
+        total_tokens=sum(data.length(example) for example in data.train),
         longest=max(lengths),
         histogram=histogram([len(example.ids) for example in data.train]),
         steps=total_steps(len(data.train), spec),
         estimated_seconds=round(_seconds(data, spec, speed), 3),
+        precision=precision,
         end_of_turn=str(data.encoder.tokenizer.convert_ids_to_tokens(data.end)),
         example=data.encoder.spans(shown),
     )
-    config = base.model.config
-    needed = memory_needed(
-        base.model.num_parameters(),
-        config.num_hidden_layers,
-        config.hidden_size,
-        max(MICRO_TOKENS, len(longest_train.ids)),
-    )
-    hardware = detect(spec.threads)
+    if short:
+        journal.warn("Memory is short, so activations are computed twice: learning takes about a third longer.")
     if needed > hardware.free_memory:
         journal.warn(
             f"Training may need {needed / 1e9:.1f} GB of memory and {hardware.free_memory / 1e9:.1f} GB are free. "
             "Close other programs or choose a smaller base."
         )
+    if data.shortened:
+        journal.warn(f"{len(data.shortened)} examples lost passages to fit into {spec.max_length} tokens.")
     if data.too_long:
         journal.warn(f"{len(data.too_long)} examples are longer than {spec.max_length} tokens and are left out.")
     eos = data.encoder.tokenizer.eos_token_id
@@ -72,11 +82,12 @@ def plan(run: RunDir) -> EncodedRun:
 
 
 def measured_speed(base: Base, data: EncodedRun, spec: TrainSpec) -> float:
-    """Answer training tokens per second on this machine, padding included, from three real parts of a batch."""
+    """Answer training tokens per second on this machine, padding included, from five steps on part of a batch."""
     torch.set_num_threads(detect(spec.threads).threads)
     by_length = sorted(data.train, key=lambda example: len(example.ids))
     middle = max(0, len(by_length) // 2 - spec.batch_size // 2)
-    (micro, *_) = micro_batches(by_length[middle : middle + spec.batch_size], MICRO_TOKENS, data.pad)
+    limit = spec.micro_tokens or limit_for(base.model)
+    (micro, *_) = micro_batches(by_length[middle : middle + spec.batch_size], limit, data.pad)
     base.model.name_or_path = spec.base.name
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by an old name
@@ -90,7 +101,7 @@ def measured_speed(base: Base, data: EncodedRun, spec: TrainSpec) -> float:
             losses.mean().backward()
             times.append(time.perf_counter() - start)
             model.zero_grad()
-    model.unload()
+    release(model)
     base.model.eval()
     return micro.ids.numel() / min(times[1:])  # the first one warms up
 
@@ -98,7 +109,7 @@ def measured_speed(base: Base, data: EncodedRun, spec: TrainSpec) -> float:
 def _seconds(data: EncodedRun, spec: TrainSpec, speed: float) -> float:
     per_epoch = steps_per_epoch(len(data.train), spec)
     epochs = total_steps(len(data.train), spec) / per_epoch
-    learning = epochs * sum(len(example.ids) for example in data.train) / speed
+    learning = epochs * sum(data.length(example) for example in data.train) / speed
     measurements = max(1.0, epochs * min(spec.evals_per_epoch, per_epoch))
     held_out = measurements * FORWARD_SHARE * sum(len(example.ids) for example in data.splits["val"]) / speed
     return learning + held_out

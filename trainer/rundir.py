@@ -1,7 +1,7 @@
 """Names inside a run folder, and the one way files get there: beside, fsync, rename.
 
-in:   spec.json train.jsonl val.jsonl test.jsonl pins.jsonl
-out:  plan.json events.jsonl checkpoints/ adapter/ adapter.gguf model.gguf evaluation.json result.json
+in:   spec.json train.jsonl val.jsonl test.jsonl pins.jsonl start/
+out:  plan.json limits.json events.jsonl checkpoints/ adapter/ adapter.gguf model.gguf evaluation.json result.json
 """
 
 from __future__ import annotations
@@ -18,7 +18,19 @@ from typing import BinaryIO, TypeVar
 
 from pydantic import BaseModel
 
-from trainer.spec import Evaluation, Event, Example, PinnedQuestion, Plan, RunResult, Split, Stage, TrainSpec
+from trainer.spec import (
+    Evaluation,
+    Event,
+    Example,
+    Limits,
+    PinnedQuestion,
+    Plan,
+    Precision,
+    RunResult,
+    Split,
+    Stage,
+    TrainSpec,
+)
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -136,6 +148,11 @@ class RunDir:
         return self.path / "adapter"
 
     @property
+    def start(self) -> Path:
+        """The adapter that the run goes on from, in PEFT's format, if it does."""
+        return self.path / "start"
+
+    @property
     def adapter_gguf(self) -> Path:
         return self.path / "adapter.gguf"
 
@@ -150,6 +167,10 @@ class RunDir:
     @property
     def result_file(self) -> Path:
         return self.path / "result.json"
+
+    @property
+    def limits_file(self) -> Path:
+        return self.path / "limits.json"
 
     @property
     def log_file(self) -> Path:
@@ -174,6 +195,25 @@ class RunDir:
 
     def spec(self) -> TrainSpec:
         return TrainSpec.model_validate_json(self.spec_file.read_text(encoding="utf-8"))
+
+    def precision(self) -> Precision:
+        """Answer the numbers to teach in: as the spec asks, else as the plan found faster."""
+        asked, plan = self.spec().precision, self.plan()
+        return asked if asked != "auto" else plan.precision if plan else "float32"
+
+    def limits(self) -> Limits | None:
+        return _read(self.limits_file, Limits)
+
+    def take_less_at_once(self, usual: int = 1024) -> bool:
+        """After memory ran out, note to go on with half as many tokens at once; False when that was noted before.
+
+        `usual` is what goes through the model when the spec does not say.
+        """
+        if self.limits():
+            return False
+        half = max(64, (self.spec().micro_tokens or usual) // 2)
+        write_model(self.limits_file, Limits(micro_tokens=half, checkpointing=True))
+        return True
 
     def examples(self, split: Split) -> list[Example]:
         return list(read_lines(self.split_file(split), Example))

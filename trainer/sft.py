@@ -1,40 +1,31 @@
-"""Supervised fine-tuning: LoRA on approved answers.
-
-trl's SFTTrainer gives the loop, the schedule, the optimiser and resuming; ours are the batches, the loss of answers
-only, the checkpoints that can be trusted and the events. docs/decisions/0007-trl.md says what is used and what is not.
-"""
-# ruff: noqa: ARG002 - trl and transformers call these methods with more than is needed
+"""Teach: LoRA on approved answers, from wherever the run stands to its best adapter."""
 
 from __future__ import annotations
 
+import gc
+import json
 import math
 import shutil
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
-from datasets import Dataset
-from peft import LoraConfig, PeftModel
-from torch.optim.lr_scheduler import LambdaLR
-from torch.utils.data import Sampler
-from transformers import PrinterCallback, TrainerState
-from trl.trainer.sft_config import SFTConfig
-from trl.trainer.sft_trainer import SFTTrainer
+from peft import PeftModel
+from transformers import TrainerState
 
 from trainer import checkpoints
-from trainer.data import Micro, epoch_order, micro_batches
 from trainer.encoded import EncodedRun
-from trainer.failures import Cancelled, TrainerFailure
-from trainer.fast_lora import speed_up
+from trainer.failures import Cancelled, TrainerFailure, explain
+from trainer.fast_layers import release
 from trainer.guide import Guide, Stop, is_settled
 from trainer.hardware import detect
 from trainer.loading import Base
-from trainer.loss import answer_losses, example_losses, limit_for, mean_loss
+from trainer.loss import limit_for
 from trainer.progress import Journal
 from trainer.rundir import RunDir, folder_written_whole
-from trainer.spec import TrainSpec
+from trainer.spec import Limits, Method, TrainSpec
+from trainer.teacher import Teacher
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -54,179 +45,42 @@ def total_steps(examples: int, spec: TrainSpec) -> int:
     return spec.max_steps or math.ceil(spec.epochs * steps_per_epoch(examples, spec))
 
 
-def rate_share(step: int, steps: int, warmup: int) -> float:
-    """Answer which share of the peak rate a step (from 0) gets."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
-
-
-class Order(Sampler[int]):
-    """The examples' order, a function of seed and epoch alone, so that a resumed run meets the same batches."""
-
-    def __init__(self, lengths: list[int], spec: TrainSpec) -> None:
-        self.lengths = lengths
-        self.spec = spec
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(epoch_order(self.lengths, self.spec.batch_size, self.spec.seed, self.epoch))
-
-
-class Teacher(SFTTrainer):
-    """trl's trainer with our batches, loss, evaluation and checkpoints."""
-
-    def __init__(
-        self, base: Base, spec: TrainSpec, data: EncodedRun, output: Path, **options: Any
-    ) -> None:  # Any: passed on to trl
-        self.spec = spec
-        self.data = data
-        self.tokens_seen = 0
-        base.model.name_or_path = spec.base.name  # PEFT writes it down; a folder of this machine says nothing
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # trl and transformers rename things under each other
-            super().__init__(
-                model=base.model,
-                args=_config(spec, output),
-                train_dataset=Dataset.from_dict({"at": list(range(len(data.train)))}),
-                data_collator=self._collate,
-                processing_class=base.tokenizer,
-                peft_config=lora_config(spec),
-                **options,
-            )
-        self.remove_callback(PrinterCallback)
-        if base.model.device.type == "cpu":
-            speed_up(cast(PeftModel, self.model))
-
-    def _send_telemetry(self) -> None:
-        """Say nothing to anybody."""
-
-    def _collate(self, rows: list[dict[str, int]]) -> dict[str, list[Micro]]:
-        examples = [self.data.train[row["at"]] for row in rows]
-        return {"micros": list(micro_batches(examples, limit_for(cast(PeftModel, self.model)), self.data.pad))}
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Order:  # Any: trl's own signature
-        return Order([len(example.ids) for example in self.data.train], self.spec)
-
-    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:  # Any: as above
-        """Rise in a line, fall in a cosine. transformers' own begins at a rate of zero, which wastes the first step."""
-        warmup = math.ceil(self.spec.warmup_ratio * num_training_steps)
-        self.lr_scheduler = LambdaLR(
-            cast(torch.optim.Optimizer, optimizer or self.optimizer),
-            lambda step: rate_share(step, num_training_steps, warmup),
-        )
-        self._created_lr_scheduler = True
-        return self.lr_scheduler
-
-    def floating_point_ops(self, inputs: Any) -> int:  # Any: as above
-        return 0
-
-    def training_step(
-        self, model: Any, inputs: dict[str, list[Micro]], num_items_in_batch: Any = None
-    ) -> torch.Tensor:  # Any: as above
-        """Take one batch through the model part by part; the loss is the mean over all its answer tokens."""
-        model.train()
-        micros = inputs["micros"]
-        answers = sum(int((micro.labels != -100).sum()) for micro in micros)
-        total = torch.zeros((), device=self.args.device)
-        for micro in micros:
-            losses, _ = answer_losses(model, micro)
-            loss = losses.sum() / answers
-            self.accelerator.backward(loss)
-            total += loss.detach()
-            self.tokens_seen += micro.tokens
-        self._check_finite(total)
-        return total
-
-    def _clip_grad_norm(self, model: Any) -> torch.Tensor:  # Any: as above
-        norm = cast(torch.Tensor, super()._clip_grad_norm(model))
-        self._check_finite(norm)
-        return norm
-
-    def _check_finite(self, value: torch.Tensor) -> None:
-        if not bool(torch.isfinite(value)):
-            raise TrainerFailure(
-                "diverged",
-                f"Learning went out of control at step {self.state.global_step + 1}: the loss is no longer a number. "
-                f"Nothing was published. Start a new run with a lower learning rate than {self.spec.learning_rate:g}.",
-            )
-
-    def evaluate(self, *_args: Any, **_kwargs: Any) -> dict[str, float]:  # Any: as above
-        """Measure the held-out loss in nats per answer token."""
-        held_out = self.data.splits["val"]
-        losses = example_losses(cast(PeftModel, self.model), held_out, self.data.pad)
-        metrics = {"eval_loss": mean_loss(losses, held_out)}
-        self.log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
-
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # Any: as above
-        save_adapter(cast(PeftModel, self.model), Path(output_dir or str(self.args.output_dir)))
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:  # Any: as above
-        folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
-        if folder.exists():
-            shutil.rmtree(folder)
-        super(SFTTrainer, self)._save_checkpoint(model, trial)  # past trl's, which writes a model card
-        checkpoints.seal(folder)
-        checkpoints.rotate(folder.parent, self.state.best_global_step)
-
-
-def lora_config(spec: TrainSpec) -> LoraConfig:
-    """Answer PEFT's settings for a spec."""
-    return LoraConfig(
-        r=spec.lora.rank,
-        lora_alpha=spec.lora.alpha,
-        lora_dropout=spec.lora.dropout,
-        target_modules=list(spec.lora.target_modules),
-        task_type="CAUSAL_LM",
-    )
-
-
-def _config(spec: TrainSpec, output: Path) -> SFTConfig:
-    hardware = detect(spec.threads)
-    return SFTConfig(
-        output_dir=str(output),
-        per_device_train_batch_size=spec.batch_size,
-        num_train_epochs=spec.epochs,
-        max_steps=spec.max_steps or -1,
-        learning_rate=spec.learning_rate,
-        weight_decay=0.0,
-        max_grad_norm=1.0,
-        optim="adamw_torch",
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        eval_strategy="no",  # Guide decides
-        save_strategy="no",  # Guide decides
-        seed=spec.seed,
-        data_seed=spec.seed,
-        bf16=hardware.precision == "bfloat16",
-        use_cpu=hardware.device == "cpu",
-        gradient_checkpointing=False,
-        dataloader_pin_memory=hardware.device != "cpu",
-        dataset_kwargs={"skip_prepare_dataset": True},
-        max_length=None,
-        remove_unused_columns=False,
-        report_to="none",
-        disable_tqdm=True,
-    )
-
-
 def train(run: RunDir, base: Base, data: EncodedRun, stop: Stop = never) -> None:
-    """Teach the base and leave the best adapter in the run folder; goes on from the newest complete checkpoint."""
+    """Teach the base and leave the best adapter in the run folder; goes on from the newest complete checkpoint.
+
+    When memory runs out it goes on once with half as many tokens at a time, which changes no step: only in how many
+    parts it is taken.
+    """
+    try:
+        _teach(run, base, data, stop)
+    except (MemoryError, RuntimeError) as error:
+        if explain(error)[0] != "memory" or not run.take_less_at_once(limit_for(base.model)):
+            raise
+        message = "The machine ran out of memory. Going on from the last checkpoint with less at once."
+    else:
+        return
+    Journal(run, "train").warn(message)
+    gc.collect()  # the error held every tensor of the step
+    _teach(run, base, data, stop)
+
+
+def limits_of(run: RunDir, base: Base) -> Limits:
+    """Answer how much may go through the model at once: what the run has learnt, else the spec, else what is usual."""
+    spec, plan = run.spec(), run.plan()
+    wanted = spec.checkpointing == "on" or (spec.checkpointing == "auto" and bool(plan and plan.checkpointing))
+    return run.limits() or Limits(micro_tokens=spec.micro_tokens or limit_for(base.model), checkpointing=wanted)
+
+
+def _teach(run: RunDir, base: Base, data: EncodedRun, stop: Stop) -> None:
     spec = run.spec()
     torch.set_num_threads(detect(spec.threads).threads)
     journal = Journal(run, "train")
     guide = Guide(spec, steps_per_epoch(len(data.train), spec), journal, stop, held_out=bool(data.splits["val"]))
     run.checkpoints.mkdir(exist_ok=True)
     start = checkpoints.newest(run.checkpoints)
-    teacher = Teacher(base, spec, data, run.checkpoints, callbacks=[guide])
+    teacher = _teacher(spec.method)(
+        base, spec, data, run.checkpoints, limits_of(run, base), _start(run, spec), callbacks=[guide]
+    )
     guide.tokens_seen = lambda: teacher.tokens_seen
     journal.stage(f"Learning from {len(data.train)} examples.")
     try:
@@ -251,7 +105,36 @@ def train(run: RunDir, base: Base, data: EncodedRun, stop: Stop = never) -> None
                 shutil.copyfile(best / name, draft / name)
     finally:
         # the base goes back as it was, so that a later stage of the same process can use it
-        cast(PeftModel, teacher.model).unload()
+        base.model.activation_checkpointing_disable()
+        release(cast(PeftModel, teacher.model))
+
+
+def _teacher(method: Method) -> type[Teacher]:
+    if method == "sft":
+        return Teacher
+    from trainer.dpo import PreferenceTeacher
+
+    return PreferenceTeacher
+
+
+def _start(run: RunDir, spec: TrainSpec) -> Path | None:
+    """Answer the adapter to go on from, or say that it cannot be gone on from."""
+    if spec.continues is None:
+        return None
+    config = run.start / "adapter_config.json"
+    if not config.is_file() or not (run.start / "adapter_model.safetensors").is_file():
+        raise TrainerFailure(
+            "input", f"The adapter of version {spec.continues} is not in the run folder (start/). Start a new run."
+        )
+    known = json.loads(config.read_text(encoding="utf-8"))
+    shape = (known.get("r"), known.get("lora_alpha"), set(known.get("target_modules") or ()))
+    if shape != (spec.lora.rank, spec.lora.alpha, set(spec.lora.target_modules)):
+        raise TrainerFailure(
+            "input",
+            f"Version {spec.continues} was taught with rank {known.get('r')} and other layers or another scale than "
+            f"this recipe asks for (rank {spec.lora.rank}). Use the same, or start from the base.",
+        )
+    return run.start
 
 
 def _over(state: TrainerState, spec: TrainSpec) -> bool:
@@ -271,9 +154,3 @@ def state_of(run: RunDir) -> TrainerState | None:
     """Answer what the newest complete checkpoint knows about the run's course."""
     folder = checkpoints.newest(run.checkpoints)
     return _state(folder) if folder else None
-
-
-def save_adapter(model: PeftModel, folder: Path) -> None:
-    """Write the adapter in PEFT's format, without a model card."""
-    model.create_or_update_model_card = lambda _folder: None  # type: ignore[method-assign]
-    model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)

@@ -6,15 +6,20 @@ Imports no torch, so the web app can read and write these without loading a mode
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Role = Literal["system", "user", "assistant"]
 Split = Literal["train", "val", "test"]
 Stage = Literal["plan", "train", "convert", "evaluate"]
+Method = Literal["sft", "dpo"]
 MergedType = Literal["Q8_0", "F16", "F32", "same"]  # same: the type each tensor has in the base
+Precision = Literal["float32", "bfloat16"]
+Outcome = Literal["better", "same", "worse"]
 
+PREFERENCE_USUAL: dict[str, Any] = {"learning_rate": 5e-6, "epochs": 1.0}  # of dpo, where it differs from sft
+SAME_WITHIN = 0.05  # nats per answer token; losses closer than this count as the same
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -37,6 +42,10 @@ class Example(Frozen):
     id: str
     group: str
     messages: list[Message] = Field(min_length=2)
+    rejected: str = Field("", description="the answer people did not prefer to the last turn; in preference runs only")
+    passages: list[str] = Field(
+        default_factory=list[str], description="blocks that stand above the last question, each as it is written there"
+    )
 
 
 class PinnedQuestion(Frozen):
@@ -80,7 +89,19 @@ class TrainSpec(Frozen):
     run: str = Field(description="Name of the run, for people.")
     base: BaseRef
     snapshot_sha256: str = Field("", description="Content hash of the snapshot the examples came from.")
-    method: Literal["sft"] = Field("sft", description="How the model is taught.")
+    method: Method = Field(
+        "sft", description="How the model is taught: sft by approved answers, dpo by pairs of a better and a worse one."
+    )
+    continues: int | None = Field(
+        None, ge=1, description="Number of the version whose adapter it goes on from; empty starts from the base."
+    )
+    replay: float = Field(
+        0.2, ge=0, le=1, description="Share of the answers taught before that is mixed in when going on from a version."
+    )
+    beta: float = Field(0.1, gt=0, le=10, description="dpo: how closely the model stays to what it was before.")
+    sft_weight: float = Field(
+        1.0, ge=0, le=100, description="dpo: weight of learning the better answer itself, so that it does not fade."
+    )
     epochs: float = Field(3.0, gt=0, le=50, description="Passes over the training examples.")
     max_steps: int | None = Field(None, ge=1, description="Stop after this many steps, whatever the epochs.")
     learning_rate: float = Field(2e-4, gt=0, le=1e-1, description="Peak of the cosine schedule.")
@@ -89,13 +110,41 @@ class TrainSpec(Frozen):
     max_length: int = Field(
         1024, ge=16, le=131072, description="Longest example in tokens; longer ones are listed, not cut."
     )
+    overlong: Literal["drop", "fewer_passages", "refuse"] = Field(
+        "drop",
+        description="What happens to longer ones: leave them out, take passages away that the answer does not cite, "
+        "or refuse to begin.",
+    )
+    turns: Literal["last", "all"] = Field(
+        "last",
+        description="Which answers of a conversation are taught: the approved last one, or earlier ones as well.",
+    )
     evals_per_epoch: int = Field(4, ge=1, le=100, description="How often held-out loss is measured.")
     patience: int = Field(3, ge=1, le=100, description="Evaluations without improvement before training stops early.")
     seed: int = Field(17, ge=0, description="Seed of every random choice.")
     threads: int | None = Field(None, ge=1, description="CPU threads; all cores when empty.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="Numbers that the base is held in while it is taught; auto takes the faster on this machine.",
+    )
+    micro_tokens: int | None = Field(
+        None, ge=64, description="Tokens that go through the model at once; a step is put together from such parts."
+    )
+    checkpointing: Literal["auto", "on", "off"] = Field(
+        "auto", description="Compute activations twice to save memory; auto does so when memory would not suffice."
+    )
     lora: LoraSpec = Field(default_factory=lambda: LoraSpec.model_validate({}))
     merged_type: MergedType = Field("Q8_0", description="Type of the merged tensors that LoRA touched.")
     answer_tokens: int = Field(128, ge=8, le=4096, description="Longest answer when questions are asked again.")
+    canaries: bool = Field(True, description="Ask general questions too, to see what was forgotten.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_of_its_method(cls, values: Any) -> Any:  # Any: whatever is to be validated
+        """Preferences are learnt in smaller steps: at the rate of sft the model ends in loops (facts: LF#7734)."""
+        if isinstance(values, dict) and values.get("method") == "dpo":
+            return PREFERENCE_USUAL | values
+        return values
 
 
 EventKind = Literal["stage", "step", "eval", "checkpoint", "warning", "done", "cancelled", "failed"]
@@ -127,25 +176,64 @@ class TokenSpan(Frozen):
     trained: bool
 
 
+class Limits(Frozen):
+    """What a run learnt about memory the hard way. Written as limits.json after the machine ran out of it."""
+
+    micro_tokens: int
+    checkpointing: bool
+
+
 class Plan(Frozen):
     """What `plan` found out before any training. Written as plan.json."""
 
     examples: dict[Split, int]
     too_long: list[str] = Field(description="ids of examples longer than max_length; they are left out")
+    shortened: list[str] = Field(
+        default_factory=list[str], description="ids of examples that lost passages to fit into max_length"
+    )
     answer_tokens: int
     total_tokens: int
     longest: int
     histogram: list[tuple[int, int]] = Field(description="(upper edge in tokens, examples) per bin")
     steps: int
     estimated_seconds: float
+    tokens_per_second: float = Field(0.0, description="measured on parts of a real batch")
+    memory: int = Field(0, description="bytes that training needs at most, estimated")
+    free_memory: int = 0
+    checkpointing: bool = Field(False, description="whether activations are computed twice because memory is short")
+    precision: Precision = Field("float32", description="decided once, so that a resumed run goes on with the same")
     end_of_turn: str = Field(description="the token that ends an answer; asserted to be trained")
     example: list[TokenSpan]
+
+
+class Measures(Frozen):
+    """What can be counted about one answer without a judge."""
+
+    overlap: float | None = Field(None, description="chrF with the approved answer, 0 to 100; None without one")
+    refuses: bool = False
+    characters: int = 0
+    tokens: int = Field(0, description="by the base's tokenizer")
+    stops: bool = Field(False, description="the answer ended by itself, not at the limit")
+    language_kept: bool | None = Field(None, description="in the question's language; None where that cannot be told")
+
+
+class Totals(Frozen):
+    """The measures of one side's answers: counts, and means where a sum would say nothing."""
+
+    answers: int
+    overlap: float | None
+    refusals: int
+    characters: float
+    tokens: float
+    stops: int
+    language_kept: int
+    language_told: int
 
 
 class Answered(Frozen):
     """One held-out question, asked to the base and to the new model.
 
-    Losses are measured for every question; answers are written only for the first few, and are empty for the others.
+    Losses are measured for every question; answers and their measures are there only for the first few.
     """
 
     id: str
@@ -155,7 +243,9 @@ class Answered(Frozen):
     new: str
     old_loss: float | None = None
     new_loss: float | None = None
-    outcome: Literal["better", "same", "worse"] | None = None
+    outcome: Outcome | None = None
+    old_measures: Measures | None = None
+    new_measures: Measures | None = None
 
 
 class PinResult(Frozen):
@@ -170,16 +260,49 @@ class PinResult(Frozen):
     new_right: bool
 
 
-class Check(Frozen):
-    """One line of the gate."""
+class CanaryResult(Frozen):
+    """One general question, asked to the base and to the new model."""
 
-    name: Literal["held_out", "pins", "stops", "parity"]
+    id: str
+    question: str
+    accepted: list[str]
+    old: str
+    new: str
+    old_right: bool
+    new_right: bool
+
+
+class Knowledge(Frozen):
+    """General questions: how many were asked, right before, right before and now (kept), and right now."""
+
+    asked: int
+    before: int
+    kept: int
+    now: int
+
+    @property
+    def lost(self) -> int:
+        return self.before - self.kept
+
+
+class Check(Frozen):
+    """One line of the gate. A warning that did not pass is told, but does not keep the version back."""
+
+    name: Literal["held_out", "pins", "stops", "parity", "canaries"]
     passed: bool
     detail: str
+    warning: bool = False
+
+    @property
+    def blocks(self) -> bool:
+        return not (self.passed or self.warning)
 
 
 class Evaluation(Frozen):
-    """Base against new. Written as evaluation.json. Losses are nats per answer token on the test split."""
+    """Base against new. Written as evaluation.json. Losses are nats per answer token on the test split.
+
+    What came later has a default, so that the files of older runs still open.
+    """
 
     old_loss: float
     new_loss: float
@@ -193,11 +316,34 @@ class Evaluation(Frozen):
     stops: int
     stops_asked: int
     checks: list[Check]
+    old: Totals | None = None
+    new: Totals | None = None
+    approved: Totals | None = Field(None, description="the same measures of the answers people approved")
+    canaries: list[CanaryResult] = []
 
     @property
     def passed(self) -> bool:
-        """Tell whether every check of the gate passed."""
-        return all(check.passed for check in self.checks)
+        """Tell whether nothing in the gate keeps the version back."""
+        return not any(check.blocks for check in self.checks)
+
+    @property
+    def knowledge(self) -> Knowledge | None:
+        """Sum the general questions up; None when none was asked."""
+        if not self.canaries:
+            return None
+        return Knowledge(
+            asked=len(self.canaries),
+            before=sum(one.old_right for one in self.canaries),
+            kept=sum(one.old_right and one.new_right for one in self.canaries),
+            now=sum(one.new_right for one in self.canaries),
+        )
+
+
+def outcome(old_loss: float, new_loss: float) -> Outcome:
+    """Compare two losses of one question, in nats per answer token; within SAME_WITHIN they are the same."""
+    if abs(new_loss - old_loss) <= SAME_WITHIN:
+        return "same"
+    return "better" if new_loss < old_loss else "worse"
 
 
 class RunResult(Frozen):

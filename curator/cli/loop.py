@@ -144,7 +144,8 @@ class WholeLoop:
             return False
         click.echo(f"\n{card.sentence}")
         for check in card.checks:
-            click.echo(f"  {'passed' if check.passed else 'FAILED'}  {check.name}: {check.detail}")
+            word = "passed " if check.passed else "FAILED " if check.blocks else "warning"
+            click.echo(f"  {word} {check.name}: {check.detail}")
         click.echo("\nSeconds: " + ", ".join(f"{name} {spent:.1f}" for name, spent in self.seconds.items()))
         click.echo(f"In all: {sum(self.seconds.values()):.0f} s")
         return _better(card)

@@ -84,14 +84,14 @@ def thumbs(value: Any) -> int | None:
         return thumbs(value[-1]) if value else None
     if isinstance(value, dict):
         return next((mark for key in ("rating", "score", "value") if (mark := thumbs(value.get(key)))), None)
-    if isinstance(value, str | int | float):
+    if isinstance(value, (str, int, float)):
         return THUMBS.get(str(value).strip().casefold())
     return None
 
 
 def number(value: Any) -> float | None:
     """Answer a finite number, also from a string; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):  # a union would be made at every call
         return None
     try:
         found = float(value)

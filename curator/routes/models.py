@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from curator import web
 from curator.security import current_user, policy, project
-from curator.services import lineage, projects, versions
+from curator.services import history, lineage, projects, versions
 from db.models import Json
 
 bp = Blueprint("models", __name__, url_prefix="/p/<slug>/models")
@@ -79,11 +79,16 @@ def _list() -> AnyResponse:
 
 def _seen() -> Json:
     session, where = web.session(), project()
+    descents, serving = lineage.of_versions(session, where), projects.in_service(session, where)
     return {
-        "descents": lineage.of_versions(session, where),
+        "descents": descents,
+        "milestones": history.milestones(descents, serving.number if serving else None),
         "changes": lineage.changes(session, where),
-        "serving": projects.in_service(session, where),
+        "serving": serving,
         "alias": versions.alias(where),
         "ollama_url": web.settings().ollama_url,
         "last": lineage.way_back(session, where),
     }
+
+
+bp.add_app_template_global(history.dots, "dots")

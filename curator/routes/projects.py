@@ -51,6 +51,7 @@ def show() -> ResponseReturnValue:
         readiness=runs.readiness(session, project(), web.settings()),
         runs=runs.recent(session, project())[:RECENT],
         numbers=lineage.numbers(session, project()),
+        run_numbers=lineage.run_numbers(session, project()),
         version=projects.in_service(session, project()),
     )
 

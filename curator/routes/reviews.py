@@ -69,7 +69,7 @@ def create(record_id: int) -> ResponseReturnValue:
     form = web.parse_form(ReviewForm)
     record = records.get(web.session(), project(), record_id)
     review = desks.decide(web.session(), record, current_user(), form)
-    web.notify(_said(review), undo=chosen.address("reviews.undo", chosen.asked().choice))
+    web.notify(_said(review, record), undo=chosen.address("reviews.undo", chosen.asked().choice))
     return _next(after=record)
 
 
@@ -140,6 +140,16 @@ def compare(record_id: int) -> ResponseReturnValue:
     return web.page("records/_diff.html", record=record, question=form.question, answer=form.answer)
 
 
+@bp.post("/records/<int:record_id>/turns/<int:place>/diff")
+@policy("reviewer")
+def compare_turn(record_id: int, place: int) -> ResponseReturnValue:
+    """Show what the typed text changes about an earlier turn."""
+    form = web.parse_form(TypedForm)
+    record = records.get(web.session(), project(), record_id)
+    original, corrected = records.turn(record, place), form.turns.get(str(place), "")
+    return web.page("records/_turn_diff.html", record=record, place=place, original=original, corrected=corrected)
+
+
 @bp.app_errorhandler(Stale)
 def conflict(error: Stale) -> ResponseReturnValue:
     """Answer a stale judgement: theirs, mine, and every character that was typed."""
@@ -160,13 +170,13 @@ def _next(after: Record | None = None) -> ResponseReturnValue:
     return web.fragment("records/_card.html", card=card, on_desk=True, choice=asked.args())
 
 
-def _said(review: Review) -> str:
+def _said(review: Review, record: Record) -> str:
     corrected = review.question is not None or review.answer is not None or bool(review.turns)
     return {
         "accept": _("Accepted with your edit") if corrected else _("Accepted"),
         "reject": _("Rejected"),
         "skip": _("Skipped"),
-        "unsure": _("Left for a lead"),
+        "unsure": _("Left for the next person") if record.state == "new" else _("Left for a lead"),
     }[review.verdict]
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, url_for
+from flask import Blueprint, Response, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from pydantic import BaseModel, Field
 
 from curator import web
 from curator.security import current_user, policy, project
-from curator.services import arena, jobs, lineage, recipe, runs, snapshots
+from curator.services import arena, examples, jobs, lineage, recipe, run_comparison, runs, snapshots
 from db.models import Json, Project, Run, Snapshot
 
 bp = Blueprint("runs", __name__, url_prefix="/p/<slug>")
@@ -20,6 +20,7 @@ class TeachForm(BaseModel):
     """A dataset to teach with (none: freeze today's answers) and the numbers that differ from the usual ones."""
 
     snapshot_id: int | None = None
+    include_personal: bool = False  # when today's answers are frozen
     epochs: float | None = Field(None, gt=0)
     learning_rate: float | None = Field(None, gt=0)
     batch_size: int | None = None
@@ -29,7 +30,7 @@ class TeachForm(BaseModel):
     rank: int | None = None
 
     def numbers(self) -> Json:
-        return self.model_dump(exclude={"snapshot_id"})
+        return self.model_dump(exclude={"snapshot_id", "include_personal"})
 
 
 @bp.get("/teach")
@@ -44,7 +45,10 @@ def index() -> ResponseReturnValue:
         snapshots=snapshots.recent(session, project()),
         fields=recipe.fields(project()),
         runs=runs.recent(session, project()),
+        comparable=run_comparison.comparable(session, project()),
         numbers=lineage.numbers(session, project()),
+        run_numbers=lineage.run_numbers(session, project()),
+        personal=examples.count_personal(session, project()),
     )
 
 
@@ -53,10 +57,25 @@ def index() -> ResponseReturnValue:
 def create() -> ResponseReturnValue:
     """Freeze today's approved answers, or take a dataset there is, and teach with it."""
     form = web.parse_form(TeachForm)
-    snapshot = _dataset(form.snapshot_id)
+    snapshot = _dataset(form)
     numbers = recipe.overrides(project(), form.numbers())
     run = runs.start(web.session(), project(), snapshot, current_user(), numbers)
     return web.go(url_for("runs.show", run_id=run.id))
+
+
+@bp.get("/runs/compare")
+@policy("viewer")
+def compare() -> ResponseReturnValue:
+    """Show two finished runs side by side; without a choice the newest, against the one before."""
+    one, other = request.args.get("one", type=int), request.args.get("other", type=int)
+    session, finished = web.session(), run_comparison.comparable(web.session(), project())
+    pair = run_comparison.chosen(finished, one, other)
+    return web.page(
+        "runs/compare.html",
+        runs=finished,
+        numbers=lineage.numbers(session, project()),
+        comparison=run_comparison.compare(session, *pair) if pair else None,
+    )
 
 
 @bp.get("/runs/<int:run_id>")
@@ -103,11 +122,12 @@ def log(run_id: int) -> ResponseReturnValue:
     return Response(text, mimetype="text/plain; charset=utf-8", headers=headers)
 
 
-def _dataset(snapshot_id: int | None) -> Snapshot:
+def _dataset(form: TeachForm) -> Snapshot:
     session, where = web.session(), project()
-    if snapshot_id is not None:
-        return snapshots.get(session, where, snapshot_id)
-    return snapshots.freeze(session, where, snapshots.next_name(session, where), current_user())
+    if form.snapshot_id is not None:
+        return snapshots.get(session, where, form.snapshot_id)
+    name = snapshots.next_name(session, where)
+    return snapshots.freeze(session, where, name, current_user(), include_personal=form.include_personal)
 
 
 def _seen(run: Run) -> Json:
@@ -116,6 +136,7 @@ def _seen(run: Run) -> Json:
     job = jobs.live_job(session, runs.job_key(run)) if run.state in runs.LIVE else None
     return {
         "run": run,
+        "run_numbers": lineage.run_numbers(session, where),
         "snapshot": session.get_one(Snapshot, run.snapshot_id),
         "progress": runs.progress(run),
         "plan": runs.plan(run),
@@ -135,5 +156,6 @@ def _card(where: Project, run: Run) -> Json:
         "version": version,
         "before": before,
         "growth": lineage.growth(session, run),
+        "run_before": lineage.run_before(session, run),
         "tally": arena.standing(session, where, version.id, before.id if before else None).tally if version else None,
     }

@@ -21,5 +21,5 @@ def summary() -> ResponseReturnValue:
         "reviews/summary.html",
         summary=sessions.summary(session, project(), current_user()),
         gold=calibration.next_gold(session, project(), current_user()),
-        left=queue.remaining(session, project(), current_user()),
+        left=queue.remaining(session, project(), current_user()).number,
     )

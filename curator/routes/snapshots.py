@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from curator import web
 from curator.exporters import EXPORTERS
 from curator.security import current_user, policy, project
-from curator.services import exports, journal, snapshots
+from curator.services import examples, exports, snapshots
 
 bp = Blueprint("snapshots", __name__, url_prefix="/p/<slug>/datasets")
 SHOWN = 20
@@ -32,6 +32,7 @@ def index() -> ResponseReturnValue:
         snapshots=found,
         next_name=snapshots.next_name(session, project()),
         since=snapshots.approved_since(session, project(), found[0] if found else None),
+        personal=examples.count_personal(session, project()),
     )
 
 
@@ -41,10 +42,9 @@ def create() -> ResponseReturnValue:
     """Freeze today's approved answers."""
     form = web.parse_form(FreezeForm)
     kind = "preference" if form.kind == "preference" else "sft"
-    included = form.include_personal
-    snapshot = snapshots.freeze(web.session(), project(), form.name, current_user(), kind, include_personal=included)
-    detail = {"include_personal": included, "left_out": snapshot.left_out}
-    journal.note(web.session(), "froze", snapshot.name, project=project(), user=current_user(), detail=detail)
+    snapshot = snapshots.freeze(
+        web.session(), project(), form.name, current_user(), kind, include_personal=form.include_personal
+    )
     return web.go(url_for("snapshots.show", snapshot_id=snapshot.id))
 
 

@@ -13,6 +13,7 @@ from argon2.exceptions import InvalidHashError, VerifyMismatchError
 from sqlmodel import Session, col, delete, func, select, update
 
 from curator.errors import Conflict, Forbidden, Invalid, NotFound, TooMany
+from curator.services import jobs
 from db.models import LoginAttempt, LoginSession, Membership, OneTimeLink, Project, User, utc_now
 
 IDLE = timedelta(hours=8)
@@ -194,6 +195,7 @@ def set_role(session: Session, user: User, project: Project, role: str) -> None:
     """Give a person a role in a project, or take it away with the empty word."""
     if role and role not in ("viewer", "reviewer", "lead"):
         raise Invalid("A role is viewer, reviewer or lead.")
+    _count_anew(session, project)
     membership = session.get(Membership, (user.id, project.id))
     if not role:
         if membership:
@@ -202,6 +204,17 @@ def set_role(session: Session, user: User, project: Project, role: str) -> None:
     membership = membership or Membership(user_id=user.id or 0, project_id=project.id or 0)
     membership.role = role
     session.add(membership)
+
+
+def reviewers(session: Session, project: Project) -> frozenset[int]:
+    """Answer the ids of those who review in a project and may sign in; leads, who have the last word, are none."""
+    return frozenset(
+        session.exec(
+            select(Membership.user_id)
+            .join(User, col(User.id) == col(Membership.user_id))
+            .where(Membership.project_id == project.id, Membership.role == "reviewer", col(User.disabled).is_(False))
+        )
+    )
 
 
 def people(session: Session) -> list[User]:
@@ -235,6 +248,15 @@ def disable(session: Session, user: User, *, disabled: bool) -> None:
     """Shut a person out at once, with every session and link they hold, or let them in again."""
     user.disabled = disabled
     session.add(user)
+    theirs = select(Project).join(Membership, col(Membership.project_id) == col(Project.id))
+    for project in session.exec(theirs.where(Membership.user_id == user.id)):
+        _count_anew(session, project)
     if disabled:
         session.exec(delete(LoginSession).where(col(LoginSession.user_id) == user.id))
         session.exec(delete(OneTimeLink).where(col(OneTimeLink.user_id) == user.id))
+
+
+def _count_anew(session: Session, project: Project) -> None:
+    """Have opinions folded anew: a record may wait for somebody who cannot review any more, or for nobody no more."""
+    if project.reviews_needed > 1:
+        jobs.enqueue(session, "light", "refold", f"refold:{project.id}", {"id": project.id})

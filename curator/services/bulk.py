@@ -7,10 +7,9 @@ statement once and hands the driver plain tuples, converted by the columns' own 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Executable, Table, insert
+from sqlalchemy import Connection, Dialect, Executable, Float, Table, insert
 from sqlmodel import Session
 
 
@@ -29,34 +28,34 @@ class Insert:
         self.named = order is None
         self.columns = list(order or columns)
         self.sql = f"{compiled} ON CONFLICT DO NOTHING"
-        self.in_order = None
-        if self.columns != list(columns):
-            self.in_order = itemgetter(*[list(columns).index(name) for name in self.columns])
+        self.places = [list(columns).index(name) for name in self.columns]  # of the given columns, in the statement
         self.convert: list[tuple[int, Callable[[Any], Any]]] = []
-        for place, name in enumerate(self.columns):
+        for place, name in enumerate(columns):
             process = table.c[name].type.dialect_impl(dialect).bind_processor(dialect)
-            if process is not None:
+            if process is not None and not isinstance(table.c[name].type, Float):  # a float is one already
                 self.convert.append((place, process))
 
     def run(self, connection: Connection, rows: Iterable[tuple[Any, ...]]) -> None:
         """Insert rows, each a tuple in the order of the columns given."""
-        ready: list[Any] = list(map(self.in_order, rows) if self.in_order else rows)
-        if self.convert:
-            ready = list(self._converted(ready))
+        ready: list[Any] = self._converted(rows)
         if self.named:
             ready = [dict(zip(self.columns, row, strict=True)) for row in ready]
         if ready:
             connection.exec_driver_sql(self.sql, ready)
 
-    def _converted(self, rows: Iterable[Sequence[Any]]) -> Iterator[tuple[Any, ...]]:
-        """Convert values as their columns ask; one that is the very object of the row before is not done twice."""
-        unseen = object()
-        before: list[tuple[Any, Any]] = [(unseen, None)] * len(self.columns)
-        for row in rows:
-            values = list(row)
-            for place, process in self.convert:
-                value = values[place]
-                if value is not before[place][0]:
-                    before[place] = (value, process(value))
-                values[place] = before[place][1]
-            yield tuple(values)
+    def _converted(self, rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        """Put the columns in the statement's order, with values as it takes them; whole columns cost less than rows."""
+        columns: list[Iterable[Any]] = list(zip(*rows, strict=True))
+        for place, process in self.convert if columns else ():
+            columns[place] = _each(process, columns[place])
+        return list(zip(*[columns[place] for place in self.places], strict=True)) if columns else []
+
+
+def _each(process: Callable[[Any], Any], values: Iterable[Any]) -> Iterator[Any]:
+    """Convert values; one that is the very object of the row before is not done twice."""
+    before: Any = object()
+    done: Any = None
+    for value in values:
+        if value is not before:
+            before, done = value, process(value)
+        yield done

@@ -95,7 +95,11 @@ class Choice(BaseModel, frozen=True):
 
     def desk_args(self) -> dict[str, str | list[str]]:
         """Answer the same for the desk, where saying nothing means: go on with what I chose last."""
-        return self.args() or {"order": "doubt"}
+        return self.at_desk().args() or {"order": "doubt"}
+
+    def at_desk(self) -> Choice:
+        """Answer this choice as the desk takes it: only what waits is there, and a search comes newest first."""
+        return self.model_copy(update={"state": "", "order": "newest" if self.q else self.order})
 
     def without(self, name: str, value: str = "") -> Choice:
         """Answer this choice without one of its fields, or without one of its signals."""

@@ -122,9 +122,11 @@ def decide(session: Session, record: Record, user: User, form: ReviewForm) -> Re
 
 
 def _personal(record: Record, passages: Sequence[str]) -> Sequence[str]:
-    """Answer the kinds of personal data that people and the assistant said; what passages hold is the company's own."""
+    """Answer the kinds of personal data in a record: as the light job found them, which may not have come to it yet."""
+    if record.personal is not None:
+        return [personal.NAMES[kind] for kind in record.personal.split()]
     said = [record.question, record.answer, *(str(turn["content"]) for turn in record.turns[-SHOWN_TURNS:])]
-    return [personal.NAMES[kind] for kind in personal.kinds(said, passages)]
+    return [personal.NAMES[kind] for kind in personal.kinds(said, lambda: passages)]
 
 
 def shown(session: Session, project: Project, user: User, record: Record, history: Sequence[Past]) -> Card:

@@ -22,9 +22,11 @@ class DraftForm(BaseModel):
 
 
 def keep(session: Session, record: Record, user: User, form: DraftForm) -> Draft:
-    """Keep what is typed, over what was kept before."""
+    """Keep what is typed, over what was kept before; of earlier turns only those that differ from what was said."""
+    said = {str(place): str(turn["content"]).replace("\r\n", "\n") for place, turn in enumerate(record.turns)}
     draft = of(session, record, user) or Draft(user_id=user.id or 0, record_id=record.id or 0, record_version=0)
     values = form.model_dump(exclude={"version"})
+    values["turns"] = {place: text for place, text in form.turns.items() if text != said.get(place)}
     for name, value in values.items():
         setattr(draft, name, value)
     draft.record_version, draft.saved_at = form.version, utc_now()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
-from curator.services.intake import refuses
+from trainer.refusals import refuses
 
 SEED = 3  # equal words in a row where a comparison begins
 ENOUGH_LETTERS = 14  # of three words or more, so that "in the and" is no evidence
@@ -25,9 +25,19 @@ _CJK = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _WORD = re.compile(rf"[{_CJK}]|(?:(?![{_CJK}])[^\W_])+(?:[.,:]\d+)*")
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 _SENTENCE = re.compile(r"[^\n。！？；]*?(?:[.!?](?=\s|$)|[。！？；]|\n|$)")
+_PLACE = re.compile(r"\d+")
 _LIST_MARK = re.compile(r"\s*(?:\d{1,2}[.)、]|[-*•])\s")
 _CITATION = re.compile(
-    r"\[\^?(?:doc(?:ument)?\s*|passage\s*)?(\d{1,3})\^?\]|【(\d{1,3})(?:†[^】]{0,40})?】", re.IGNORECASE
+    r"[\[［【〔]\^?(?:doc(?:ument)?\s*|passage\s*)?(\d{1,3}(?:\s?[,，、;；]\s?\d{1,3}){0,20})(?:\^|†[^】]{0,40})?[\]］】〕]",
+    re.IGNORECASE,
+)
+# Round brackets hold years, amounts and list numbers too: they cite where they end a clause, and after nothing that
+# reads on into them, as "section 5 (1)" and "open(1)" do.
+_ROUND = re.compile(r"[(（](\d{1,3})[)）]")
+_CITED_CLAUSE = re.compile(
+    rf"(?:(?<=[\w%”’」』》）】])(?=（)|(?<=[{_CJK}”’」』》）】])|(?<=[^\W\d_] )|(?<=[\"'”’%)\]] ))"
+    rf"(?:{_ROUND.pattern}\s?){{1,9}}(?=[.,;!?。，；！？…|*]|\s*$)",
+    re.MULTILINE,
 )
 
 
@@ -108,7 +118,8 @@ def evidence(answer: str, passages: Sequence[str]) -> Evidence:
     for passage in passages:
         read.append(_words(passage[:left]))
         left -= min(left, len(passage))
-    said = _words(answer[:READ_ANSWER])
+    cited = list(_citations(answer[:READ_ANSWER], len(passages)))
+    said = _words(_without(answer[:READ_ANSWER], cited))
     if not any(words.words for words in read):
         return Evidence(answer)
     spans = list(_runs(said, read))
@@ -119,7 +130,7 @@ def evidence(answer: str, passages: Sequence[str]) -> Evidence:
         answer,
         spans,
         list(_doubtful(answer[:READ_ANSWER], said, read)),
-        list(_citations(answer[:READ_ANSWER], len(passages))),
+        cited,
         len(answer) > READ_ANSWER or sum(map(len, passages)) > READ_PASSAGES,
         {position: _joined(found) for position, found in marked.items()},
     )
@@ -229,10 +240,22 @@ def _numbers(word: str) -> list[str]:
 
 
 def _citations(answer: str, count: int) -> Iterator[tuple[int, int, int]]:
-    for match in _CITATION.finditer(answer):
-        place = int(match.group(1) or match.group(2)) - 1
-        if 0 <= place < count:
-            yield (*match.span(), place)
+    """Yield the marks that name a passage by its position; of a mark with several numbers, each number."""
+    marks = [*_CITATION.finditer(answer)]
+    for clause in _CITED_CLAUSE.finditer(answer):
+        marks += _ROUND.finditer(answer, *clause.span())
+    for mark in marks:
+        numbers = [*_PLACE.finditer(answer, *mark.span(1))]
+        for number in numbers:
+            if 0 < int(number[0]) <= count:
+                yield *(number if len(numbers) > 1 else mark).span(), int(number[0]) - 1
+
+
+def _without(answer: str, cited: Sequence[tuple[int, int, int]]) -> str:
+    """Blank the citations: their numbers are nothing that the answer says."""
+    for start, end, _ in cited:
+        answer = answer[:start] + " " * (end - start) + answer[end:]
+    return answer
 
 
 def _joined(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, Text, cast, or_, select
 from sqlmodel import Session
 
 from curator.services import personal
 from curator.services.bulk import fetch
+from curator.services.counts import COUNTED
 from db.models import Passage, PreferencePair, Project, Record, Review
 
 BATCH = 1_000
@@ -68,15 +69,19 @@ def with_passages(question: str, passages: Sequence[tuple[str, str]]) -> str:
 
     Do I pay for my 6 year old?
     """
-    blocks = [f"[{number}] {document}".rstrip() + f"\n{text}" for number, (document, text) in enumerate(passages, 1)]
-    return "\n\n".join([*blocks, question])
+    return "\n\n".join([*passage_blocks(passages), question])
 
 
-def settled_examples(session: Session, project: Project) -> Iterator[Draft]:
+def passage_blocks(passages: Sequence[tuple[str, str]]) -> list[str]:
+    """Answer passages as they stand above a question."""
+    return [f"[{number}] {document}".rstrip() + f"\n{text}" for number, (document, text) in enumerate(passages, 1)]
+
+
+def settled_examples(session: Session, project: Project, *, suspects: bool = False) -> Iterator[Draft]:
     """Yield the accepted records with the correction of the review that settled them, by id.
 
     An answer that the log cut short is left out unless somebody rewrote it: a model taught with it would learn to
-    stop in the middle of a sentence.
+    stop in the middle of a sentence. `suspects`: only those that may hold personal data.
     """
     query = (
         select(
@@ -90,6 +95,9 @@ def settled_examples(session: Session, project: Project) -> Iterator[Draft]:
         .order_by(_record.c.id)
         .limit(BATCH)
     )  # fmt: skip
+    if suspects:
+        typed = (_review.c.question.is_not(None), _review.c.answer.is_not(None), cast(_review.c.turns, Text) != "{}")
+        query = query.where(or_(_record.c.personal.is_(None), _record.c.personal != "", *typed))
     last = 0
     while page := fetch(session, query.where(_record.c.id > last)):
         last = page[-1].id
@@ -99,25 +107,32 @@ def settled_examples(session: Session, project: Project) -> Iterator[Draft]:
                 continue
             question = row.question if row.new_question is None else row.new_question
             answer = row.answer if row.new_answer is None else row.new_answer
-            before = prompt(project, corrected(row.turns, row.new_turns or {}), question, passages.get(row.id, ()))
+            turns = corrected(row.turns, row.new_turns or {})
+            before = prompt(project, turns, question, passages.get(row.id, ()))
             messages = [*before, {"role": "assistant", "content": answer}]
-            yield Draft(row.id, row.group, {"messages": messages}, partial(_row_personal, row, messages))
+            content: dict[str, Any] = {"messages": messages}  # plain JSON
+            if blocks := passage_blocks(passages.get(row.id, ())):
+                content["passages"] = blocks  # so that the trainer can leave some out of an example that is too long
+            said = [question, answer, *(turn["content"] for turn in turns)]
+            yield Draft(row.id, row.group, content, partial(_row_personal, session, row, said))
 
 
-def _row_personal(row: Row[Any], messages: Sequence[dict[str, str]]) -> bool:
+def count_personal(session: Session, project: Project) -> int:
+    """Count the approved answers that hold personal data, up to COUNTED + 1, which means: more than COUNTED."""
+    found = (True for draft in settled_examples(session, project, suspects=True) if draft.personal())
+    return sum(islice(found, COUNTED + 1))
+
+
+def _row_personal(session: Session, row: Row[Any], said: Sequence[str]) -> bool:
     """Tell whether an example holds personal data; where the light job found none, only what was typed is looked at."""
     if row.personal == "":
-        return _personal([row.new_question or "", row.new_answer or "", *(row.new_turns or {}).values()])
-    return _messages_personal(messages)
+        said = [row.new_question or "", row.new_answer or "", *(row.new_turns or {}).values()]
+    return _personal(session, row.id, said)
 
 
-def _messages_personal(messages: Sequence[dict[str, str]]) -> bool:
-    """Leave the system prompt out of account: the project's own words, not a person's data out of the log."""
-    return _personal([message["content"] for message in messages if message["role"] != "system"])
-
-
-def _personal(texts: Sequence[str]) -> bool:
-    return any(personal.find(text) for text in texts if text)
+def _personal(session: Session, record_id: int | None, said: Sequence[str]) -> bool:
+    texts = select(_passage.c.text).where(_passage.c.record_id == record_id)
+    return bool(personal.kinds(said, lambda: [row.text for row in fetch(session, texts)]))
 
 
 def _passages(session: Session, page: Sequence[Row[Any]]) -> dict[int, list[tuple[str, str]]]:
@@ -138,9 +153,6 @@ def settled_pairs(session: Session, project: Project) -> Iterator[Draft]:
         last = page[-1].id
         for row in page:
             content = {"prompt": row.prompt, "chosen": row.chosen, "rejected": row.rejected}
-            texts = [
-                *row.prompt,
-                {"role": "assistant", "content": row.chosen},
-                {"role": "assistant", "content": row.rejected},
-            ]
-            yield Draft(row.record_id, row.group, content, partial(_messages_personal, texts))
+            asked = [turn["content"] for turn in row.prompt if turn["role"] != "system"]  # which is the project's own
+            said = [*asked, row.chosen, row.rejected]
+            yield Draft(row.record_id, row.group, content, partial(_personal, session, row.record_id, said))

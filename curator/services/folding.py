@@ -6,14 +6,14 @@ The state stands on the record only so that lists and queues are quick; it can b
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
 from sqlmodel import Session, col, delete, select
 
-from curator.services import counts, examples, records, search
+from curator.services import accounts, counts, examples, records, search
 from curator.services.work import Work
 from db.models import PreferencePair, Project, Record, RecordState, Retraction, Review
 
@@ -39,19 +39,25 @@ class Judged:
     retracted: frozenset[int]
 
 
-def fold(judged: Judged, needed: int) -> Fold:
-    """Answer what reviews make of a record that needs this many.
+def fold(judged: Judged, needed: int, reviewers: Set[int] = frozenset()) -> Fold:
+    """Answer what reviews make of a record that needs this many, in a project where these people review.
 
     A lead's adjudication settles it. Else each person's newest opinion counts, and the newest `needed` of them must
-    agree in verdict and text; one that is unsure, or two that differ, wait for a lead. Every opinion and every
-    opinion taken back raises the version by one; skips are no opinion.
+    agree in verdict and text; one that is unsure, or two that differ, wait for a lead. Where several are needed, one
+    that is unsure decides nothing: the record goes on to the next person until `needed` others have decided, or to a
+    lead once every reviewer has said what they can. Every opinion and every opinion taken back raises the version by
+    one; skips are no opinion.
     """
     opinions = [review for review in judged.reviews if review.verdict != "skip"]
     version = 1 + len(opinions) + sum(review.id in judged.retracted for review in opinions)
     final = final_word(judged)
     if final is None:
-        newest = standing(judged)[-needed:]
-        if len({_opinion(review) for review in newest}) > 1 or any(r.verdict == "unsure" for r in newest):
+        said = standing(judged)
+        deciding = said if needed == 1 else [review for review in said if review.verdict != "unsure"]
+        newest = deciding[-needed:]
+        nobody_left = len(deciding) < len(said) and reviewers <= {review.user_id for review in said}
+        differ = len({_opinion(review) for review in newest}) > 1 or any(r.verdict == "unsure" for r in newest)
+        if differ or (nobody_left and len(newest) < needed):
             return Fold("unsure", version, None, False, None, None)
         if len(newest) < needed or not newest:
             return Fold("new", version, None, False, None, None)
@@ -150,12 +156,14 @@ def _fold_batches(session: Session, project: Project, found: Iterable[Sequence[R
     """Fold batch after batch; the counts move once at the end, since everybody's work waits for those rows."""
     moved: Counter[str] = Counter()
     changed = 0
+    reviewers = accounts.reviewers(session, project) if project.reviews_needed > 1 else frozenset[int]()
     for batch in found:
         judged = _judged(session, batch)
         said_anew: list[Record] = []
         for record in batch:
             before, edited = record.state, record.edited
-            if _apply(session, project, record, judged[record.id or 0]):
+            mine = judged[record.id or 0]
+            if _apply(session, record, mine, fold(mine, project.reviews_needed, reviewers)):
                 changed += 1
                 said_anew += [record] if edited or record.edited else []
             moved[before] -= 1
@@ -167,9 +175,8 @@ def _fold_batches(session: Session, project: Project, found: Iterable[Sequence[R
     return changed
 
 
-def _apply(session: Session, project: Project, record: Record, judged: Judged) -> bool:
+def _apply(session: Session, record: Record, judged: Judged, now: Fold) -> bool:
     """Set a record to its fold. Only a lead's word makes a record one that people are measured by."""
-    now = fold(judged, project.reviews_needed)
     before = (record.state, record.version, record.rating, record.edited, record.settled_by, record.settled_at)
     for name, value in now._asdict().items():
         setattr(record, name, value)

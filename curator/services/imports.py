@@ -197,7 +197,7 @@ class _Intake:
     def _new_ids(self, connection: Connection) -> dict[str, int]:
         """Answer {digest: id} of the records that this batch added."""
         query = select(_record.c.digest, _record.c.id).where(_record.c.source_id == self.source.id)
-        ids = {row.digest: row.id for row in connection.execute(query.where(_record.c.id > self.last_id))}
+        ids = dict(connection.execute(query.where(_record.c.id > self.last_id)).all())
         self.last_id = max(ids.values(), default=self.last_id)
         return ids
 

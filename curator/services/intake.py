@@ -9,20 +9,10 @@ from json.encoder import encode_basestring as quoted
 from typing import Any
 
 from curator.importers.draft import RecordDraft
+from trainer.refusals import refuses
 
 _CJK = re.compile("[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 _WORDLESS = re.compile(r"[\W_]+")
-REFUSALS = (
-    "i'm sorry", "i am sorry", "sorry, ", "sorry but", "i'm afraid", "i am afraid", "i apologize", "i apologise",
-    "i don't know", "i do not know", "i can't find", "i cannot find", "i could not find", "i couldn't find",
-    "i can't answer", "i cannot answer", "i can't help", "i cannot help", "i can't provide", "i cannot provide",
-    "i can't assist", "i cannot assist", "unable to", "not able to", "no information", "no relevant information",
-    "not enough information", "insufficient information", "does not contain", "do not contain", "as an ai",
-    "抱歉", "对不起", "很遗憾", "我不知道", "不清楚", "无法回答", "无法提供", "无法找到", "无法确定", "不能回答",
-    "没有找到", "没有检索到", "没有查到", "没有提供", "未找到", "未检索到", "未查到", "未提供", "作为ai", "作为一个ai",
-    "作为人工智能", "作为一个人工智能",
-)  # fmt: skip
-REFUSAL_REACH = 160  # a refusal says so at once; further on, "I don't know" may be quoted
 CONTROL = re.compile(r"<\|\w{1,40}\|>|</?s>|\[/?INST\]|<<SYS>>|<(?:start|end)_of_turn>")
 
 
@@ -76,12 +66,6 @@ def signals(draft: RecordDraft) -> dict[str, Any]:
     ):
         found["control_tokens"] = True
     return found
-
-
-def refuses(answer: str) -> bool:
-    """Tell whether an answer begins as one that refuses, in English or Chinese."""
-    start = answer[:REFUSAL_REACH].casefold().replace("’", "'")
-    return any(phrase in start for phrase in REFUSALS)
 
 
 def facets(draft: RecordDraft, found: dict[str, Any]) -> tuple[int, bool, int, int]:

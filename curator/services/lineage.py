@@ -53,17 +53,29 @@ def numbers(session: Session, project: Project) -> dict[int, int]:
     return {version.run_id: version.number for version in rows}
 
 
-def growth(session: Session, run: Run) -> int | None:
-    """Answer by how many answers a run's dataset outgrew that of the finished run before it; None for the first."""
-    earlier = session.exec(
-        select(Snapshot)
-        .join(Run, col(Run.snapshot_id) == col(Snapshot.id))
+def run_numbers(session: Session, project: Project) -> dict[int, int]:
+    """Answer which of its project's runs each one is, 1 for the first, by run id; ids count those of all projects."""
+    ids = session.exec(select(Run.id).where(Run.project_id == project.id).order_by(col(Run.id)))
+    return {id_: number for number, id_ in enumerate(ids, 1) if id_ is not None}
+
+
+def run_before(session: Session, run: Run) -> Run | None:
+    """Answer the finished run before this one, None for the first."""
+    return session.exec(
+        select(Run)
         .where(Run.project_id == run.project_id, Run.state == "finished", col(Run.id) < run.id)
         .order_by(col(Run.id).desc())
         .limit(1)
     ).first()
-    mine = session.get_one(Snapshot, run.snapshot_id)
-    return _size(mine) - _size(earlier) if earlier else None
+
+
+def growth(session: Session, run: Run) -> int | None:
+    """Answer by how many answers a run's dataset outgrew that of the finished run before it; None for the first."""
+    earlier = run_before(session, run)
+    if earlier is None:
+        return None
+    mine, theirs = (session.get_one(Snapshot, one.snapshot_id) for one in (run, earlier))
+    return _size(mine) - _size(theirs)
 
 
 def before(session: Session, version: ModelVersion) -> ModelVersion | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlmodel import col, exists, text
+from sqlmodel import and_, col, exists, text, true
 
 from db.models import Project, Record, Retraction, Review
 
@@ -20,6 +20,11 @@ def judged_by(user_id: Any, *, skips: bool = False) -> Any:  # an id or a bound 
     return exists().where(
         col(Review.record_id) == col(Record.id), col(Review.user_id) == user_id, *opinion, ~is_retracted()
     )
+
+
+def measures(user_id: Any) -> Any:  # an id or a bound parameter; an SQL condition
+    """Say in SQL that a record is one this person is measured by and has yet to judge."""
+    return and_(col(Record.gold) == true(), ~judged_by(user_id))
 
 
 def of_batch(batch: str) -> tuple[Any, ...]:  # SQL conditions

@@ -7,7 +7,7 @@ number is only taken where its form says so, since prices, dates, times and orde
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from curator.words import N_
@@ -130,13 +130,15 @@ def find(text: str) -> list[Found]:
     return merged
 
 
-def kinds(texts: Iterable[str], passages: Sequence[str] = ()) -> list[str]:
-    """Answer which kinds of personal data the texts hold, each once, in alphabetical order.
+def kinds(texts: Iterable[str], passages: Callable[[], Iterable[str]] = tuple) -> list[str]:
+    """Answer which kinds of personal data an exchange's texts hold, each once, in alphabetical order.
 
-    What stands in a passage as well is what the company itself tells everybody, such as its telephone number.
+    This is the one rule, for the card, the filter and datasets. What stands in a passage as well is what the company
+    itself tells everybody, such as its telephone number; passages are asked for only when something was found.
     """
-    found = [(one.kind, text[one.start : one.end]) for text in texts for one in find(text)]
-    return sorted({kind for kind, words in found if not any(words in passage for passage in passages)})
+    found = {(one.kind, text[one.start : one.end]) for text in texts if text for one in find(text)}
+    known = list(passages()) if found else []
+    return sorted({kind for kind, words in found if not any(words in passage for passage in known)})
 
 
 def masked(text: str) -> str:

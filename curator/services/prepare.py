@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from itertools import groupby
 
@@ -19,12 +20,13 @@ from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, col, func, select
 
 from curator.errors import Unavailable
-from curator.services import intake, jobs, languages, personal, search, twins
+from curator.services import intake, jobs, personal, search, twins
 from curator.services.bulk import fetch
 from curator.services.work import Work
 from db import search as index
 from db.models import Passage, Project, QuestionCount, Record
 from db.session import open_session
+from trainer import languages
 
 BATCH = 250  # records in one transaction: it takes some 50 ms, so reviewers do not wait for it
 COUNTED = 10_000  # counting what is left stops here
@@ -138,9 +140,8 @@ def _think(
     kinds: list[str] = []
     spoken: list[str] = []
     for record in records:
-        turns = [str(turn["content"]) for turn in record.turns]
-        texts = [record.question, record.answer, record.reference, *turns, *passages.get(record.id or 0, ())]
-        kinds.append(" ".join(personal.kinds(texts)))
+        said = [record.question, record.answer, *(str(turn["content"]) for turn in record.turns)]
+        kinds.append(" ".join(personal.kinds(said, partial(passages.get, record.id or 0, ()))))
         told = record.signals.get("language")  # what the log says stands
         spoken.append(record.language if told else languages.detect(_said(record)) or record.language)
     return Batch(records, entries, spoken, kinds, since)

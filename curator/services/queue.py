@@ -12,9 +12,10 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Integer, bindparam, tuple_
+from sqlalchemy import ColumnElement, Integer, bindparam, false, tuple_
 from sqlmodel import Session, and_, col, func, or_, select, update
 
+from curator.services import search
 from curator.services.choice import ALL, Choice, Order, waits
 from curator.services.counts import COUNTED
 from curator.services.opinions import is_retracted, judged_by
@@ -37,9 +38,11 @@ ORDERS: dict[Order, tuple[tuple[Any, ...], str]] = {  # SQLAlchemy's orderings, 
 # Statements are built once per choice: building them anew costs more than SQLite needs to run them.
 _ME, _PROJECT, _NOW = bindparam("me"), bindparam("project"), bindparam("now")
 _QUEUED = (col(Record.project_id) == _PROJECT, waits(), ~judged_by(_ME, skips=True))
+_HERE = (col(Record.project_id) + 0 == _PROJECT, *_QUEUED[1:])  # so said, SQLite walks what it is joined to instead
 _FREE = or_(col(Record.claimed_until).is_(None), col(Record.claimed_until) <= _NOW, col(Record.claimed_by) == _ME)
 _NOT_HELD = col(Record.id).not_in(bindparam("held", expanding=True))
 _FOR_ME, _FOR_ALL = col(Record.assigned_to) == _ME, col(Record.assigned_to).is_(None)
+LOOKED_AT = 10_000  # records of a queue that are looked through for a count, so that a rare filter costs no more
 
 
 def _behind(order: Order) -> list[ColumnElement[bool]]:
@@ -79,6 +82,17 @@ def _claiming(choice: Choice, *, for_me: bool, behind: int | None = None) -> Any
         .with_for_update(skip_locked=True)  # for PostgreSQL; SQLite has one writer at a time
         .scalar_subquery()
     )
+    return _reserving(candidate)
+
+
+def _searching(session: Session, choice: Choice, asked_of: tuple[bool, ...], before: int = 0) -> Any:  # as _claiming
+    """Build the claim of a search: along what the index finds, the newest first, as the list shows it."""
+    query = select(Record.id).where(*_HERE, _FREE, _NOT_HELD, _whose(asked_of), *choice.facets())
+    candidate = search.newest(session, query, choice.q, before=before).limit(1)
+    return _reserving(candidate.with_for_update(skip_locked=True, of=Record).scalar_subquery())
+
+
+def _reserving(candidate: Any) -> Any:  # a subquery of one id; an UPDATE that answers rows
     return (
         update(Record)
         .where(col(Record.id) == candidate)
@@ -87,10 +101,32 @@ def _claiming(choice: Choice, *, for_me: bool, behind: int | None = None) -> Any
     )
 
 
+def _asked_of(choice: Choice, user: User) -> tuple[bool, ...]:
+    """Answer whom a choice's records are asked of, in the order they are handed out: True this person, False nobody."""
+    known = {"": (True, False), "me": (True,), "nobody": (False,), user.id: (True,)}
+    return known.get(choice.assigned, ())  # what somebody else is asked for is not this person's to judge
+
+
+def _whose(asked_of: tuple[bool, ...]) -> ColumnElement[bool]:
+    return or_(false(), *(_FOR_ME if mine else _FOR_ALL for mine in asked_of))
+
+
+@lru_cache(maxsize=8)
+def _waiting(asked_of: tuple[bool, ...]) -> Any:  # a SELECT of ids
+    return select(Record.id).where(col(Record.project_id) == _PROJECT, waits(), _whose(asked_of))
+
+
 @lru_cache(maxsize=256)
-def _counting(choice: Choice) -> Any:  # a SELECT of one number
-    waiting = select(Record.id).where(*_QUEUED, or_(_FOR_ME, _FOR_ALL), *choice.facets()).limit(COUNTED + 1)
-    return select(func.count()).select_from(waiting.subquery())
+def _counting(choice: Choice, asked_of: tuple[bool, ...]) -> Any:  # as _count
+    return _count(_waiting(asked_of), choice, asked_of)
+
+
+def _count(first: Any, choice: Choice, asked_of: tuple[bool, ...]) -> Any:  # a SELECT of ids; a SELECT of a number
+    """Count what is left of a choice among the first records of a queue or a search; they are read one by one."""
+    looked = first.limit(LOOKED_AT).subquery()
+    left = select(Record.id).select_from(looked).join(Record, col(Record.id) == looked.c.id)
+    left = left.where(*choice.facets(), *_HERE, _whose(asked_of)).limit(COUNTED + 1)
+    return select(func.count()).select_from(left.subquery())
 
 
 _newest = (
@@ -103,11 +139,18 @@ _newest = (
 _TODAY = select(func.count()).select_from(_newest).where(_newest.c.created_at >= bindparam("midnight"))
 
 
+class Left(NamedTuple):
+    """How many records are left: counted up to COUNTED + 1 among the first LOOKED_AT; `more`: there may be more."""
+
+    number: int
+    more: bool
+
+
 @dataclass(frozen=True)
 class Progress:
-    """Where a person stands: records left for them and those they judged today, both counted up to COUNTED."""
+    """Where a person stands: records left for them, and those they judged today, counted up to COUNTED."""
 
-    left: int
+    left: Left
     today: int
     skipped: int  # known only when nothing is left, since only then it is shown
 
@@ -133,19 +176,24 @@ def claim_next(
     """Reserve and answer the next record of a choice for a person, or None when nothing is left for them.
 
     One conditional UPDATE along the index of the choice's order: first what is assigned to this person, then what is
-    assigned to nobody. What this person holds already counts as free, so a reload brings the same card back; `held`
-    are records on their screen that must not come again. Not offered: what others hold, and what this person has
-    judged or skipped (see reviews.unskip). Where a record needs several reviews, the ones a person has done stay in
-    the queue for others, and a choice leaves many out: there `after` starts behind the last one, instead of stepping
-    over all of them again, and only then from the start.
+    assigned to nobody. A search is handed out newest first instead, along what is found. What this person holds
+    already counts as free, so a reload brings the same card back; `held` are records on their screen that must not
+    come again. Not offered: what others hold, and what this person has judged or skipped (see reviews.unskip). Where
+    a record needs several reviews, the ones a person has done stay in the queue for others, and a choice leaves many
+    out: there `after` starts behind the last one, instead of stepping over all of them again, and only then from the
+    start.
     """
     now = utc_now()
     values: dict[str, Any] = {  # values of several types
         "me": user.id, "project": project.id, "now": now, "until": now + timedelta(seconds=lease_seconds),
         "held": [*held[:HELD], 0],
     }  # fmt: skip
-    mine = _claim(session, _claiming(choice, for_me=True), values)
-    if mine is not None:
+    asked_of = _asked_of(choice, user)
+    if choice.q:
+        found = _claim(session, _searching(session, choice, asked_of, after.id or 0), values) if after else None
+        return found or _claim(session, _searching(session, choice, asked_of), values)
+    mine = _claim(session, _claiming(choice, for_me=True), values) if True in asked_of else None
+    if mine is not None or False not in asked_of:
         return mine
     if after is not None and (project.reviews_needed > 1 or not choice.is_empty):
         order = choice.queue_order
@@ -203,9 +251,16 @@ def release(session: Session, record: Record, user: User, *, until: datetime | N
     session.exec(query.values(claimed_by=None, claimed_until=None))
 
 
-def remaining(session: Session, project: Project, user: User, choice: Choice = ALL) -> int:
-    """Count what is left of a choice for a person, up to COUNTED + 1, which means: more than COUNTED."""
-    return session.exec(_counting(choice), params={"me": user.id, "project": project.id}).one()
+def remaining(session: Session, project: Project, user: User, choice: Choice = ALL) -> Left:
+    """Count what is left of a choice for a person, at a price that does not grow with the queue."""
+    asked_of, values = _asked_of(choice, user), {"me": user.id, "project": project.id}
+    first = search.newest_ids(session, choice.q) if choice.q else _waiting(asked_of)
+    counting = _count(first, choice, asked_of) if choice.q else _counting(choice, asked_of)
+    number = session.exec(counting, params=values).one()
+    if number > COUNTED or choice.is_empty:
+        return Left(number, number > COUNTED)
+    beyond = first.offset(LOOKED_AT).limit(1)
+    return Left(number, session.exec(beyond, params=values).first() is not None)
 
 
 def done_today(session: Session, user: User) -> int:
@@ -232,4 +287,4 @@ def skipped(session: Session, project: Project, user: User) -> list[Review]:
 def progress(session: Session, project: Project, user: User, choice: Choice = ALL) -> Progress:
     """Say where a person stands in this queue."""
     left = remaining(session, project, user, choice)
-    return Progress(left, done_today(session, user), 0 if left else len(skipped(session, project, user)))
+    return Progress(left, done_today(session, user), 0 if left.number else len(skipped(session, project, user)))

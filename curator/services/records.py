@@ -10,9 +10,10 @@ from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, func, select
 
 from curator.errors import NotFound
-from curator.services import search
+from curator.services import accounts, search
 from curator.services.choice import ALL, HIGHEST, Choice
 from curator.services.counts import COUNTED
+from curator.services.opinions import measures
 from db.models import Json, Passage, Project, Record, Retraction, Review, User
 
 TEASER = 300
@@ -61,6 +62,13 @@ def get(session: Session, project: Project, record_id: int) -> Record:
     return record
 
 
+def turn(record: Record, place: int) -> str:
+    """Answer what was said in one of a record's earlier turns, or raise NotFound."""
+    if place >= len(record.turns):
+        raise NotFound("There is no such turn in this conversation.")
+    return str(record.turns[place]["content"])
+
+
 def passages(session: Session, record: Record) -> list[Passage]:
     """List what the assistant had read, best first as the log has it."""
     return list(session.exec(select(Passage).where(Passage.record_id == record.id).order_by(col(Passage.position))))
@@ -78,9 +86,10 @@ def page(
     """List the records of a choice in the order of the log, from behind the record `after`.
 
     A search lists what it finds from the newest on. Pages are found by key: the thousandth costs what the first does.
+    What a reviewer has yet to judge blind is left out, since its state and what finds it would tell the verdict.
     """
     after = max(0, min(after, HIGHEST))
-    query = _lines(project, choice, user)
+    query = _lines(session, project, choice, user)
     if choice.q:
         query = search.newest(session, query, choice.q, before=after)
     else:
@@ -91,20 +100,21 @@ def page(
 
 def count(session: Session, project: Project, choice: Choice, user: User | None = None) -> int:
     """Count the records of a choice up to COUNTED + 1, which means: more than COUNTED."""
-    query = _lines(project, choice, user).with_only_columns(Record.id)
+    query = _lines(session, project, choice, user).with_only_columns(Record.id)
     found = (search.among(session, query, choice.q) if choice.q else query).limit(COUNTED + 1).subquery()
     return session.exec(select(func.count()).select_from(found)).one()
 
 
-def _lines(project: Project, choice: Choice, user: User | None) -> Any:  # a SELECT of several columns
+def _lines(session: Session, project: Project, choice: Choice, user: User | None) -> Any:  # a SELECT of several columns
     shown: list[Any] = [  # columns of several types
         Record.id, Record.state, func.substr(Record.question, 1, TEASER), func.substr(Record.answer, 1, TEASER),
         Record.rating, Record.edited, Record.language, Record.signals, Record.happened_at,
         Record.assigned_to, Record.cluster_id,
     ]  # fmt: skip
-    return select_columns(*shown).where(
-        col(Record.project_id) == project.id, *choice.conditions((user.id if user else None) or 0)
-    )
+    where = choice.conditions((user.id if user else None) or 0)
+    if user and accounts.role_in(session, user, project) == "reviewer":
+        where.append(~measures(user.id))
+    return select_columns(*shown).where(col(Record.project_id) == project.id, *where)
 
 
 def languages(session: Session, project: Project) -> list[str]:

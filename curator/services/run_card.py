@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from db.models import Json, Run
 from trainer.rundir import RunDir
-from trainer.spec import Check, Evaluation, RunResult
+from trainer.spec import Check, Evaluation, Knowledge, RunResult, Totals
+
+PARTS = {"old": Totals, "new": Totals, "approved": Totals, "knowledge": Knowledge}
+ALIKE = 0.1  # lengths within a tenth of each other are about the same
 
 
 @dataclass(frozen=True)
 class RunCard:
-    """The figures of a finished run. Losses are nats per answer token on questions it never saw."""
+    """The figures of a finished run. Losses are nats per answer token on questions it never saw.
+
+    `old`, `new` and `approved` sum up what answers are like; they and `knowledge` are None for runs of before they
+    were measured.
+    """
 
     examples: int
     minutes: float
@@ -29,11 +36,24 @@ class RunCard:
     stops: int
     stops_asked: int
     checks: tuple[Check, ...]
+    old: Totals | None = None
+    new: Totals | None = None
+    approved: Totals | None = None
+    knowledge: Knowledge | None = None
 
     @property
     def passed(self) -> bool:
-        """Tell whether every check of the gate passed."""
-        return all(check.passed for check in self.checks)
+        """Tell whether nothing in the gate keeps the version back."""
+        return not any(check.blocks for check in self.checks)
+
+    @property
+    def length(self) -> Literal["shorter", "longer", "same"] | None:
+        """Tell how the answers' length changed; None when nobody counted, or where nothing was said before or now."""
+        if self.old is None or self.new is None or not (self.old.characters and self.new.characters):
+            return None
+        if abs(self.new.characters - self.old.characters) <= ALIKE * self.old.characters:
+            return "same"
+        return "shorter" if self.new.characters < self.old.characters else "longer"
 
     @property
     def sentence(self) -> str:
@@ -45,8 +65,13 @@ class RunCard:
         ]
         if self.pins:
             words.append(f"Pinned questions right: {self.new_pins} of {self.pins}, before {self.old_pins}.")
+        if self.old and self.new and self.old.overlap is not None and self.new.overlap is not None:
+            now, before = self.new.overlap, self.old.overlap
+            words.append(f"Nearness to approved answers: {now:.0f} of 100, before {before:.0f}.")
+        if self.knowledge:
+            words.append(f"Still knows {self.knowledge.kept} of {self.knowledge.before} general questions.")
         if not self.passed:
-            failed = "; ".join(check.detail.rstrip(".") for check in self.checks if not check.passed)
+            failed = "; ".join(check.detail.rstrip(".") for check in self.checks if check.blocks)
             words.append(f"Not good enough yet: {failed}.")
         return " ".join(words)
 
@@ -73,6 +98,7 @@ def figures(result: RunResult, evaluation: Evaluation) -> Json:
         "stops": evaluation.stops,
         "stops_asked": evaluation.stops_asked,
         "checks": [check.model_dump() for check in evaluation.checks],
+        **{name: part.model_dump() for name in PARTS if (part := getattr(evaluation, name))},
     }
 
 
@@ -82,6 +108,7 @@ def card(run: Run) -> RunCard | None:
         return None
     values: dict[str, Any] = dict(run.card)  # decoded JSON
     values["checks"] = tuple(Check.model_validate(check) for check in values["checks"])
+    values |= {name: kind.model_validate(values[name]) for name, kind in PARTS.items() if name in values}
     return RunCard(**values)
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import shutil
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sqlmodel import Session
 
 from curator.errors import Unavailable
-from curator.services import bases, pins, snapshots
+from curator.services import bases, continuing, pins, snapshots
 from curator.settings import Settings
 from db.models import Base, Project, Run, Snapshot, utc_now
 from trainer.rundir import RunDir, write_lines, write_model
-from trainer.spec import BaseRef, Split, TrainSpec
+from trainer.spec import BaseRef, Example, Split, TrainSpec
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 MARGIN = 1 << 30
@@ -41,11 +41,29 @@ def write(session: Session, run: Run, settings: Settings) -> RunDir:
         folder.path.rename(folder.path.with_name(f"{run.id}.before-{utc_now():%Y%m%dT%H%M%S%f}"))
         folder = folder_of(run, settings)
     snapshot, project = session.get_one(Snapshot, run.snapshot_id), session.get_one(Project, run.project_id)
+    before = continuing.run_of(session, project, spec.continues) if spec.continues else None
     for split in SPLITS:
-        write_lines(folder.split_file(split), snapshots.examples(session, snapshot, split))
+        write_lines(folder.split_file(split), _lessons(session, snapshot, split, before, spec))
+    if before:
+        shutil.rmtree(folder.start, ignore_errors=True)
+        folder.start.mkdir()
+        link(continuing.adapter_of(before).iterdir(), folder.start)
     write_lines(folder.pins_file, pins.questions(session, project))
     write_model(folder.spec_file, spec)
     return folder
+
+
+def _lessons(
+    session: Session, snapshot: Snapshot, split: Split, before: Run | None, spec: TrainSpec
+) -> Iterator[Example]:
+    """Answer what a run learns on one side; going on from a version, what that was not taught comes first."""
+    if snapshot.kind == "preference":
+        return snapshots.lessons_of_pairs(session, snapshot, split)
+    if before and split == "train":
+        earlier = session.get_one(Snapshot, before.snapshot_id)
+        if earlier.kind == snapshot.kind:
+            return continuing.lessons(session, snapshot, split, earlier, spec.replay)
+    return snapshots.examples(session, snapshot, split)
 
 
 def _spec(session: Session, run: Run) -> TrainSpec:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from sqlmodel import Session, col, select
 
 from curator.errors import Conflict, CuratorError, Invalid, NotFound
-from curator.services import bases, jobs, journal, run_folder, snapshots
+from curator.services import bases, continuing, jobs, journal, run_folder, snapshots
 from curator.services.run_card import RunCard, card, evaluation
 from curator.services.run_folder import log_tail
 from curator.services.run_progress import Progress, plan, progress, stage_ends
@@ -69,15 +69,16 @@ def readiness(session: Session, project: Project, settings: Settings) -> Readine
 def start(session: Session, project: Project, snapshot: Snapshot, user: User | None, overrides: Json) -> Run:
     """Queue a run on a snapshot; run and job appear together or not at all.
 
-    `overrides` are TrainSpec fields for this run alone, on top of the project's recipe. Raises Conflict while
-    another run of the project is under way, Invalid for a recipe that cannot be.
+    `overrides` are TrainSpec fields for this run alone, on top of the project's recipe; a snapshot of preferences is
+    learnt with dpo. Raises Conflict while another run of the project is under way, Invalid for a recipe that cannot be.
     """
     if live(session, project):
         raise _under_way()
-    if snapshot.project_id != project.id or snapshot.kind != "sft":
-        raise NotFound("This project has no such dataset of approved answers.")
+    if snapshot.project_id != project.id:
+        raise NotFound("This project has no such dataset.")
     base = bases.get(session, project.base_id)
-    spec = _recipe(project, base, overrides)
+    method = {"method": "dpo"} if snapshot.kind == "preference" else {}
+    spec = _recipe(project, base, _going_on(session, project, overrides) | method)
     run = Run(
         project_id=project.id or 0,
         snapshot_id=snapshot.id or 0,
@@ -184,6 +185,14 @@ def _minutes(session: Session, base: Base | None, examples: int) -> float:
     if rates:
         return sum(rates) / len(rates) * examples / 60
     return (FIXED_SECONDS + SECONDS_PER_EXAMPLE * examples * base.size / MEASURED_BASE_SIZE) / 60
+
+
+def _going_on(session: Session, project: Project, overrides: Json) -> Json:
+    """Give a run that goes on from a version the shape of that version's adapter."""
+    if not overrides.get("continues"):
+        return overrides
+    before = continuing.run_of(session, project, int(overrides["continues"]))
+    return overrides | {"lora": before.spec["lora"]}
 
 
 def _recipe(project: Project, base: Base, overrides: Json) -> TrainSpec:

@@ -101,6 +101,12 @@ def newest(session: Session, query: Any, asked: str, *, before: int = 0) -> Any:
     return query.order_by(record_id.desc())
 
 
+def newest_ids(session: Session, asked: str) -> Any:  # a SELECT of ids, of all projects
+    """Select the ids of the records that hold what is asked for, newest first."""
+    found = hits(session, parse(asked))
+    return select(found.record_id.label("id")).where(found.where).order_by(found.record_id.desc())
+
+
 def among(session: Session, query: Any, asked: str) -> Any:  # a SELECT from record, both
     """Narrow a query over records to those that hold what is asked for."""
     return _joined(session, query, asked)[0]

@@ -13,8 +13,9 @@ from sqlalchemy import select as select_columns
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, cast, col, func, or_, select
 
+from curator.services import lineage
 from curator.services.opinions import is_retracted
-from db.models import Project, Record, Review, Run, User
+from db.models import Project, Record, Review, User
 
 BREAK = timedelta(minutes=30)
 LONGEST = 2_000  # reviews that a session can have; nobody decides more without a break
@@ -73,7 +74,7 @@ def summary(session: Session, project: Project, user: User) -> Summary:
         seconds=median(measured) if measured else None,
         began=done[-1].created_at if done else None,
         ended=done[0].created_at if done else None,
-        run=(session.exec(select(func.max(col(Run.id)))).one() or 0) + 1,
+        run=len(lineage.run_numbers(session, project)) + 1,
         records=_shown(session, edited[:SHOWN]),
         measured=gold,
         agreed=agreed,

@@ -9,11 +9,12 @@ from hashlib import sha256
 from itertools import islice
 from typing import NamedTuple, cast
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import exists, func, or_, select
 from sqlmodel import Session, col
 
 from curator.errors import Conflict, Invalid, NotFound
 from curator.exporters import PreferenceExample
+from curator.services import journal
 from curator.services.bulk import Insert, fetch
 from curator.services.examples import Draft, settled_examples, settled_pairs
 from curator.services.intake import CONTROL
@@ -26,7 +27,7 @@ from db.models import (
     SnapshotKind,
     User,
 )
-from trainer.spec import Example, Split
+from trainer.spec import Example, Message, Split
 
 BATCH = 1_000
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -97,6 +98,8 @@ def freeze(
     rows = ((snapshot.id, position, *place) for position, place in enumerate(places))
     columns = ("snapshot_id", "position", "content_sha256", "record_id", "group", "split")
     Insert(_place, columns, session.get_bind().dialect).run(session.connection(), rows)
+    detail = {"include_personal": include_personal, "left_out": left_out.count}
+    journal.note(session, "froze", snapshot.name, project=project, user=user, detail=detail)
     return snapshot
 
 
@@ -213,9 +216,19 @@ def holds_control(session: Session, snapshot: Snapshot) -> bool:
     return False
 
 
-def examples(session: Session, snapshot: Snapshot, split: Split | None = None) -> Iterator[Example]:
-    """Yield the examples of an sft snapshot in order, read 1,000 at a time; ids are the records' ids."""
-    for id_, group, body in _rows(session, snapshot, split):
+def examples(
+    session: Session,
+    snapshot: Snapshot,
+    split: Split | None = None,
+    *,
+    before: Snapshot | None = None,
+    known: bool = False,
+) -> Iterator[Example]:
+    """Yield the examples of an sft snapshot in order, read 1,000 at a time; ids are the records' ids.
+
+    With `before`, only those that it holds as well (known) or does not hold.
+    """
+    for id_, group, body in _rows(session, snapshot, split, before, known=known):
         yield Example.model_validate({"id": id_, "group": group, **json.loads(body)})
 
 
@@ -225,7 +238,23 @@ def pairs(session: Session, snapshot: Snapshot, split: Split | None = None) -> I
         yield PreferenceExample.model_validate({"id": id_, "group": group, **json.loads(body)})
 
 
-def _rows(session: Session, snapshot: Snapshot, split: Split | None) -> Iterator[tuple[str, str, str]]:
+def lessons_of_pairs(session: Session, snapshot: Snapshot, split: Split) -> Iterator[Example]:
+    """Yield the pairs of a preference snapshot as a run learns them; several of one record are told apart."""
+    seen: dict[str, int] = {}
+    for pair in pairs(session, snapshot, split):
+        number = seen[pair.id] = seen.get(pair.id, 0) + 1
+        answer = Message(role="assistant", content=pair.chosen)
+        yield Example(
+            id=pair.id if number == 1 else f"{pair.id}.{number}",
+            group=pair.group,
+            messages=[*pair.prompt, answer],
+            rejected=pair.rejected,
+        )
+
+
+def _rows(
+    session: Session, snapshot: Snapshot, split: Split | None, before: Snapshot | None = None, *, known: bool = False
+) -> Iterator[tuple[str, str, str]]:
     """Yield (id, group, body); the id is the record's, or for a typed question the start of its content's hash."""
     query = (
         select(_place.c.position, _place.c.record_id, _place.c.group, _content.c.sha256, _content.c.body)
@@ -236,6 +265,11 @@ def _rows(session: Session, snapshot: Snapshot, split: Split | None) -> Iterator
     )
     if split:
         query = query.where(_place.c.split == split)
+    if before:
+        theirs = _place.alias()
+        same = (theirs.c.snapshot_id == before.id) & (theirs.c.content_sha256 == _place.c.content_sha256)
+        shared = exists().where(same)
+        query = query.where(shared if known else ~shared)
     last = -1
     while page := fetch(session, query.where(_place.c.position > last)):
         for _position, record_id, group, content, body in page:

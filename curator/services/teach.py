@@ -63,19 +63,17 @@ def gave_up(session: Session, run_id: int, reason: str) -> None:
 
 
 def _do(work: Work, stage: Stage, folder: RunDir) -> bool:
-    """Do one stage in a child process; False when the run ended with it."""
+    """Do one stage in a child process; False when the run ended with it.
+
+    A system that is short of memory kills without a word, so learning is tried once more with less at once.
+    """
     with work.saving() as session:
         run = session.get_one(Run, work.subject())
         run.stage = stage
         session.add(run)
-    child = work.launcher.start(stage, folder)
-    try:
-        while (code := child.poll()) is None and not work.halt.wait(POLL_SECONDS):
-            pass
-        if code in ASKED_TO_STOP and work.halt.wait(OUTSIDE_SECONDS):
-            code = None
-    finally:
-        child.cancel()
+    code = _attempt(work, stage, folder)
+    if code in KILLED and stage == "train" and folder.take_less_at_once():
+        code = _attempt(work, stage, folder)
     if code is None and work.halt.reason == "cancelled":
         _end(work, "cancelled", "Stopped by a person. Nothing that is in service has changed.")
         return False
@@ -86,6 +84,19 @@ def _do(work: Work, stage: Stage, folder: RunDir) -> bool:
         _end(work, "failed", message, failure)
         return False
     return True
+
+
+def _attempt(work: Work, stage: Stage, folder: RunDir) -> int | None:
+    """Answer a stage's exit code, or None when it was ended because the work was called off."""
+    child = work.launcher.start(stage, folder)
+    try:
+        while (code := child.poll()) is None and not work.halt.wait(POLL_SECONDS):
+            pass
+        if code in ASKED_TO_STOP and work.halt.wait(OUTSIDE_SECONDS):
+            code = None
+    finally:
+        child.cancel()
+    return code
 
 
 def why(folder: RunDir, code: int) -> tuple[FailureClass, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import nh3
@@ -59,6 +59,11 @@ def markdown(source: str) -> Markup:
     """
     if len(source) > RENDERED:
         return Markup("<pre>") + source + Markup("</pre>")
+    return _rendered(source)
+
+
+@lru_cache(maxsize=32)  # guidelines stand on every desk, and an answer twice on its card
+def _rendered(source: str) -> Markup:
     clean = nh3.clean(
         _parser().render(source), tags=_TAGS, attributes={"a": {"href"}, "td": {"align"}, "th": {"align"}},
         url_schemes={"http", "https", "mailto"}, link_rel="noopener noreferrer nofollow", attribute_filter=_inward,

@@ -67,9 +67,10 @@ def resume(session: Session, project: Project, user: User, choice: Choice) -> Ch
     """
     if choice == ALL:
         last = _of(session, project, user, LAST)
-        return choice_of(last) if last else ALL
-    _remember(session, project, user, choice if choice.order != "doubt" else choice.without("order"))
-    return choice
+        return choice_of(last).at_desk() if last else ALL
+    chosen = choice.at_desk()
+    _remember(session, project, user, chosen if chosen.order != "doubt" else chosen.without("order"))
+    return chosen
 
 
 def _remember(session: Session, project: Project, user: User, choice: Choice) -> None:

@@ -4,7 +4,8 @@
 
 good: does everything at once. poor: the same, but the gate fails. slow: `train` takes steps until the file `go`
 appears, counts them in a checkpoint, and on SIGTERM saves and ends with 143. crash: `train` exits with code 3.
-killed: `train` dies as by the out-of-memory killer. refuses: `train` says in an event what is wrong.
+killed: `train` dies as by the out-of-memory killer; killed once: only until it takes less
+at once. refuses: `train` says in an event what is wrong.
 deaf: like slow, but does not hear SIGTERM.
 """
 
@@ -21,7 +22,19 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from trainer.rundir import RunDir, now, write_model
-from trainer.spec import Answered, Check, Evaluation, Event, PinResult, Plan, RunResult, TokenSpan
+from trainer.spec import (
+    Answered,
+    CanaryResult,
+    Check,
+    Evaluation,
+    Event,
+    Measures,
+    PinResult,
+    Plan,
+    RunResult,
+    TokenSpan,
+    Totals,
+)
 
 STEPS = 10
 WAITING = ("slow", "deaf")
@@ -54,7 +67,7 @@ def train(folder: RunDir, mode: str) -> None:
     if mode == "crash":
         print("RuntimeError: the moon is made of cheese", file=sys.stderr, flush=True)
         sys.exit(3)
-    if mode == "killed":
+    if mode == "killed" or (mode == "killed once" and not folder.limits()):
         os.kill(os.getpid(), signal.SIGKILL)
     if mode == "refuses":
         words = "The loss ran away. Teach slower."
@@ -83,6 +96,8 @@ def train(folder: RunDir, mode: str) -> None:
                 eta_seconds=1.5, tokens_per_second=100,
             )
         )  # fmt: skip
+        if step % 5 == 0:
+            folder.append(Event(at=now(), kind="eval", stage="train", step=step, eval_loss=1 + 1 / step))
         time.sleep(0.02 if mode in WAITING else 0)
     folder.adapter.mkdir(exist_ok=True)
 
@@ -97,8 +112,11 @@ def evaluate(folder: RunDir, mode: str) -> None:
     test = folder.examples("test")
     answered = [
         Answered(
-            id=one.id, question=one.messages[-2].content, approved=one.messages[-1].content, old="?", new="!",
+            id=one.id, question=one.messages[-2].content, approved=one.messages[-1].content,
+            old="Sorry, I do not know.", new=one.messages[-1].content.replace("Answer", "Reply"),
             old_loss=2, new_loss=1, outcome="better",
+            old_measures=Measures(overlap=10, refuses=True, characters=21, tokens=6, stops=False, language_kept=True),
+            new_measures=Measures(overlap=60, characters=9, tokens=3, stops=good, language_kept=good),
         )
         for one in test
     ]  # fmt: skip
@@ -109,16 +127,33 @@ def evaluate(folder: RunDir, mode: str) -> None:
         )
         for pin in folder.pins()
     ]  # fmt: skip
-    checks = [Check(name="held_out", passed=good, detail="2.00 before, 1.00 now")]
+    canaries = [
+        CanaryResult(
+            id=str(number), question=f"What is {number} plus 1?", accepted=[str(number + 1)], old=str(number + 1),
+            new=str(number + 1) if good else "Dogs travel free.", old_right=True, new_right=good or number > 3,
+        )
+        for number in range(9)
+    ]  # fmt: skip
+    checks = [
+        Check(name="held_out", passed=good, detail="2.00 before, 1.00 now"),
+        Check(name="canaries", passed=good, warning=True, detail="4 of 9 were lost"),
+    ]
     write_model(
         folder.evaluation_file,
         Evaluation(
             old_loss=2, new_loss=1, questions=answered, pins=asked, better=len(test), same=0, worse=0, old_pins=0,
-            new_pins=len(asked) if good else 0, stops=4, stops_asked=4, checks=checks,
+            new_pins=len(asked) if good else 0, stops=4, stops_asked=4, checks=checks, canaries=canaries,
+            old=_totals(len(test), overlap=10, refusals=len(test), characters=21),
+            new=_totals(len(test), overlap=60 if good else 40, refusals=0, characters=9),
+            approved=_totals(len(test), overlap=100, refusals=0, characters=10),
         ),
     )  # fmt: skip
     examples = len(folder.examples("train"))
     write_model(folder.result_file, RunResult(status="finished", examples=examples, steps=STEPS, train_seconds=150))
+
+
+def _totals(answers: int, **measured: Any) -> Totals:
+    return Totals(answers=answers, tokens=5, stops=answers, language_kept=answers, language_told=answers, **measured)
 
 
 if __name__ == "__main__":

@@ -69,11 +69,13 @@ class Model:
             if one.place == place and one.live and one.verdict != "skip":
                 newest.pop(one.who, None)
                 newest[one.who] = one
-        last = list(newest.values())[-self.needed :]
+        said = list(newest.values())
+        sure = [one for one in said if one.verdict != "unsure" or self.needed == 1]
+        last = sure[-self.needed :]
         if "unsure" in {one.verdict for one in last} or len({(one.verdict, one.text) for one in last}) > 1:
             return "unsure"
         if len(last) < self.needed:
-            return "new"
+            return "unsure" if len(sure) < len(said) and set(range(LEAD)) <= newest.keys() else "new"
         return {"accept": "accepted", "reject": "rejected"}[last[-1].verdict]
 
     def outcome(self, who: int, place: int, verdict: str, seen: int) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import statistics
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import Engine
 from sqlmodel import Session, select
 
 from curator.security import COOKIE
-from curator.services import accounts, prepare, reviews
+from curator.services import accounts, guidelines, prepare, reviews
 from curator.services.reviews import ReviewForm
 from db.models import Project, Retraction, Review, User
 from tests.e2e.chromium import press, shows
@@ -100,6 +100,29 @@ def test_a_key_can_be_changed_and_says_so(page: Page, session: Session, project:
     shows(page, records[1])
 
 
+def test_changed_guidelines_are_told_until_they_are_opened(page: Page, session: Session, project: Project):
+    records = [make_record(session, project) for _ in range(2)]
+    dot = page.locator(".decide .news")
+    page.goto("/p/ferry/review")
+    shows(page, records[0])
+    expect(dot).to_be_hidden()
+
+    guidelines.change(session, project, "Prefer short answers.", None)
+    session.commit()
+    page.reload()
+    expect(dot).to_be_visible()
+    expect(page.get_by_role("link", name="Guidelines G (changed since you opened them)")).to_be_visible()
+    press(page, "a")
+    shows(page, records[1])
+    expect(dot).to_be_visible()
+    press(page, "g")
+    expect(page.get_by_text("Prefer short answers.")).to_be_visible()
+    expect(dot).to_be_hidden()
+    page.reload()
+    shows(page, records[1])
+    expect(dot).to_be_hidden()
+
+
 def test_without_javascript_one_can_decide(browser: Browser, address: str, session: Session, project, make_user):
     record, token = make_record(session, project), accounts.sign_in(session, make_user("plain"))
     session.commit()
@@ -178,6 +201,7 @@ def test_thirty_records_an_undo_a_search_in_chinese_and_a_settled_disagreement_b
     page.wait_for_selector("mark:has-text('假')")
     assert page.locator(".line").count() == 30
 
+    page.wait_for_load_state()  # on a busy machine the lines are there before the keys
     press(page, "Control+k")
     page.keyboard.type("today")
     press(page, "Enter")

@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 from sqlmodel import Session, select
 
 from db.models import Project, Review
-from tests.e2e.chromium import press, shows
+from tests.e2e.chromium import overflow, press, shows
 from tests.factories import make_record, reload
 
 pytestmark = pytest.mark.browser
@@ -108,6 +108,41 @@ def test_a_refused_decision_brings_its_card_back(page: Page, session: Session, p
     shows(page, records[1])
     press(page, "a")
     shows(page, records[2])
+
+
+def test_an_earlier_turn_shows_what_is_changed_about_it(page: Page, session: Session, project: Project):
+    turns = [{"role": "user", "content": "Dogs?"}, {"role": "assistant", "content": "No dogs on board."}]
+    record = make_record(session, project, turns=turns)
+    page.goto("/p/ferry/review")
+    page.click(".turns > summary")
+    page.click(".turn-edit > summary")
+    expect(page.locator("textarea[name='turns.1']")).to_be_focused()
+    press(page, "Control+a")
+    page.keyboard.type("Small dogs on board.")
+    expect(page.locator(".turn-edit ins")).to_have_text("Small")
+    expect(page.locator(".turn-edit del")).to_have_text("No")
+    press(page, "Control+Enter")
+    page.wait_for_selector("section#card")
+
+    reload(session, record)
+    assert session.exec(select(Review)).one().turns == {"1": "Small dogs on board."}
+    session.commit()
+
+
+@pytest.mark.parametrize(("width", "beside"), [(1280, True), (1600, True), (900, False), (375, False)])
+def test_the_preview_stands_beside_the_source_where_there_is_room(page: Page, session: Session, project, width, beside):
+    make_record(session, project, answer="# Fares\n\n- **Free** under 7", passages=["Children under 7 travel free."])
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto("/p/ferry/review")
+    page.click(".answer")
+    page.keyboard.type("\n- **Half** under 16")
+    expect(page.locator(".preview strong").nth(1)).to_have_text("Half")
+
+    source, preview = (page.locator(css).bounding_box() for css in ("textarea[name=answer]", ".preview"))
+    assert source and preview
+    assert (preview["x"] >= source["x"] + source["width"]) == beside
+    assert (abs(preview["y"] - source["y"]) < 2) == beside
+    assert overflow(page) == 0
 
 
 def test_personal_data_is_masked_by_one_key_and_a_passage_quoted(page: Page, session: Session, project: Project):

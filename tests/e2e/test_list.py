@@ -7,13 +7,14 @@ from collections.abc import Callable
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
-from sqlmodel import Session
+from sqlmodel import Session, select
 
 from curator.security import COOKIE
-from curator.services import accounts, search, views
+from curator.services import accounts, reviews, search, views
 from curator.services.choice import Choice
+from curator.services.reviews import ReviewForm
 from db.models import Project, User
-from tests.e2e.chromium import Witness, overflow
+from tests.e2e.chromium import Witness, overflow, press
 from tests.factories import make_record
 
 pytestmark = pytest.mark.browser
@@ -57,6 +58,45 @@ def test_lines_and_a_batch_by_keyboard_alone(browser: Browser, address: str, tok
     page.keyboard.press("u")
     expect(page.get_by_text("4 decisions were taken back.")).to_be_visible()
     assert witness.complaints == []
+    context.close()
+
+
+def test_a_persons_own_keys_work_in_the_list_and_where_a_lead_settles(
+    browser: Browser, address: str, session: Session, project: Project, token: str
+):
+    noor = session.exec(select(User).where(User.login == "noor")).one()
+    split = make_record(session, project)
+    reviews.add(session, split, noor, ReviewForm(version=1, request_id="theirs-00", verdict="unsure"))
+    session.commit()
+    context = browser.new_context(base_url=address)
+    context.add_cookies([{"name": COOKIE, "value": token, "url": address}])
+    page = context.new_page()
+    page.goto("/account")
+    for action, key in (("next", "v"), ("note", "y")):
+        page.fill(f"[name='keys.{action}']", key)
+    page.click("text=Save the keys")
+
+    page.goto("/p/ferry/records")
+    press(page, "j")
+    expect(page.locator("[data-line]").first).not_to_be_focused()
+    press(page, "v", "v", "k")
+    expect(page.locator("[data-line]").first).to_be_focused()
+    page.goto("/p/ferry/adjudication")
+    press(page, "c")
+    expect(page.locator(".note")).not_to_have_attribute("open", "")
+    press(page, "y")
+    expect(page.locator(".note")).to_have_attribute("open", "")
+
+    page.goto("/account")
+    page.locator("[name=single_keys]").uncheck()
+    page.click("text=Save the keys")
+    page.goto("/p/ferry/adjudication")
+    press(page, "y", "r")
+    expect(page.locator("details:is(.note, #reject)[open]")).to_have_count(0)
+    expect(page.locator(".decide kbd").first).to_be_hidden()
+    page.goto("/p/ferry/records")
+    press(page, "v")
+    expect(page.locator("[data-line]:focus")).to_have_count(0)
     context.close()
 
 

@@ -48,6 +48,7 @@ class Site:
         place.version(2)
         place.version(3, "built", gate_passed=False, message="The program that runs models did not answer.")
         taught = Classroom(engine, settings, place.project, place.snapshot)
+        taught.teach()
         taught.teach("poor")
         place.runtime.answers |= {"ferry:v1-abcd": "No dogs on board.", "ferry:v2-abcd": "Dogs travel free.\n" * 9}
         self.user = accounts.create_user(session, "noor", "Noor", "", admin=True)
@@ -118,6 +119,8 @@ class Site:
             f"/p/ferry/runs/{failed.id}",
             f"/p/quiet/runs/{live.id}",
             "/p/quiet/teach",
+            "/p/ferry/runs/compare",
+            "/p/quiet/runs/compare",
         ]
 
     def _battles(self) -> list[str]:

@@ -58,6 +58,7 @@ def make_run(
         "max_length": 512,
         "threads": 1,
         "answer_tokens": 8,
+        "canaries": False,
     }
     reference = BaseRef(name="Tiny", gguf=str(gguf) if base else gguf.name, sha256=sha256_of(gguf))
     write_model(run.spec_file, TrainSpec(run="try", base=reference, **{**defaults, **spec}))

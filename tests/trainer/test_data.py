@@ -189,3 +189,65 @@ def test_micro_batches_stay_within_the_limit_and_pad_on_the_right() -> None:
 def test_the_histogram_counts_every_example_once() -> None:
     assert sum(count for _, count in histogram([1, 5, 5, 12, 13, 144])) == 6
     assert histogram([]) == []
+
+
+def test_earlier_answers_are_taught_when_asked_for(encoder: Encoder) -> None:
+    asked = conversation("Same?", "Same <|im_end|> again.", "Other?", "Other.")
+
+    encoded = encoder.example(asked, every_turn=True)
+
+    texts = [encoder.tokenizer.decode(encoded.ids[start:end]) for start, end in encoded.taught]
+    assert texts == ["Same <|im_end|> again.<|im_end|>", "Other.<|im_end|>"]
+    assert encoded.ids == encoder.example(asked).ids
+    spans = encoder.spans(encoded)
+    assert "".join(span.text for span in spans if span.trained) == "".join(texts)
+    (micro,) = micro_batches([encoded], 1000, 0)
+    assert int((micro.labels != IGNORED).sum()) == encoded.answer_tokens == sum(map(len_of, encoded.taught))
+
+
+def len_of(span: tuple[int, int]) -> int:
+    return span[1] - span[0]
+
+
+def long_example(number: int, answer: str) -> Example:
+    """A question under three passages of about a hundred tokens each."""
+    passages = [f"[{n}] fares.pdf\n" + "Return it within thirty days. " * 14 for n in (1, 2, 3)]
+    asked = "\n\n".join([*passages, f"{number}. What now?"])
+    turns = [Message(role="user", content=asked), Message(role="assistant", content=answer)]
+    return Example(id=f"long{number}", group=f"long{number}", messages=turns, passages=passages)
+
+
+def test_examples_that_are_too_long_are_listed(tmp_path: Path) -> None:
+    run = make_run(tmp_path, examples=[long_example(1, "Yes.")], max_length=64)
+
+    data = encode(run)
+
+    assert (data.too_long, data.shortened) == (["long1"], [])
+    assert len(data.train) == 20
+
+
+def test_passages_that_an_answer_does_not_cite_give_way(tmp_path: Path) -> None:
+    whole = len(
+        encode(make_run(tmp_path / "whole", examples=[long_example(1, "Yes [3].")], train=0, max_length=4096))
+        .train[0]
+        .ids
+    )
+    options = {"train": 4, "overlong": "fewer_passages", "max_length": whole - 1, "val": 0, "test": 0}
+    run = make_run(
+        tmp_path / "less", examples=[long_example(1, "Yes [3]."), long_example(2, "Yes [1][2][3].")], **options
+    )
+
+    data = encode(run)
+
+    assert (data.too_long, data.shortened) == (["long2"], ["long1"])
+    kept = next(e for e in data.train if e.id == "long1")
+    text = str(data.encoder.tokenizer.decode(kept.ids))
+    assert "[1] fares.pdf" in text and "[3] fares.pdf" in text and "[2] fares.pdf" not in text
+    assert "1. What now?" in text
+
+
+def test_a_run_may_refuse_to_begin_with_examples_that_are_too_long(tmp_path: Path) -> None:
+    run = make_run(tmp_path, examples=[long_example(1, "Yes.")], max_length=64, overlong="refuse")
+
+    with pytest.raises(TrainerFailure, match=r"long1.*raise the longest length"):
+        encode(run)

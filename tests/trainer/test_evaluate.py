@@ -11,12 +11,13 @@ from trainer.asking import Answer, runtime_installed
 from trainer.convert import convert
 from trainer.data import Encoded
 from trainer.encoded import encode
-from trainer.evaluate import Asked, evaluate, is_right, judged, outcome
+from trainer.evaluate import evaluate
 from trainer.failures import Cancelled, TrainerFailure
 from trainer.loading import load_base
 from trainer.rundir import RunDir
 from trainer.sft import never, train
-from trainer.spec import Check, Evaluation, PinnedQuestion
+from trainer.spec import CanaryResult, Check, Evaluation, PinnedQuestion, outcome
+from trainer.verdict import Asked, is_right, judged
 
 pytestmark = [
     pytest.mark.filterwarnings(
@@ -73,6 +74,33 @@ def test_without_the_runtime_the_trained_model_answers_itself(tmp_path: Path, mo
     assert check(found, "parity").detail.startswith("Not checked")
     assert len(found.questions) == 2
     assert all(q.new for q in found.questions)
+    assert found.canaries == []
+    assert found.knowledge is None
+    assert "canaries" not in {one.name for one in found.checks}
+
+
+def test_answers_are_measured_and_general_questions_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.evaluate.runtime_installed", lambda: False)
+    monkeypatch.setattr("trainer.evaluate.ASKED", 1)
+    monkeypatch.setattr("trainer.canaries.LONGEST", 2)
+    run = taught(tmp_path, test=2, val=1, answer_tokens=40, canaries=True)
+
+    evaluate(run, never)
+
+    found = run.evaluation()
+    assert found is not None and found.old and found.new and found.approved and found.knowledge
+    first, second = found.questions
+    assert first.old_measures and first.new_measures
+    assert (second.old_measures, second.new_measures) == (None, None), "only the first was asked in words"
+    assert first.new_measures.characters == len(first.new)
+    assert first.new_measures.tokens > 0
+    assert found.new.answers == found.approved.answers == 1
+    assert found.new.overlap == first.new_measures.overlap
+    assert found.new.overlap is not None and found.old.overlap is not None
+    assert found.new.overlap > found.old.overlap
+    assert found.approved.characters == len(first.approved)
+    assert len(found.canaries) == found.knowledge.asked >= 40
+    assert check(found, "canaries").warning
 
 
 def test_without_held_out_questions_the_gate_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +165,7 @@ def test_a_verdict_fails_what_got_worse_or_does_not_stop() -> None:
     encoded = [Encoded("r1", (1, 2, 3), 1), Encoded("r2", (1, 2, 3, 4, 5), 1)]
     asked = Asked({"r1": (Answer("a", True), Answer("b", False))}, [], stops=8, stops_asked=10)
 
-    found = judged(questions, encoded, ({"r1": 1.0, "r2": 1.0}, {"r1": 0.5, "r2": 1.5}), asked, PARITY, "")
+    found = judged(questions, encoded, ({"r1": 1.0, "r2": 1.0}, {"r1": 0.5, "r2": 1.5}), asked, PARITY, "", len)
 
     assert (found.better, found.same, found.worse) == (1, 0, 1)
     assert found.new_loss == pytest.approx((0.5 * 2 + 1.5 * 4) / 6)
@@ -145,7 +173,23 @@ def test_a_verdict_fails_what_got_worse_or_does_not_stop() -> None:
     assert not check(found, "stops").passed
     assert check(found, "pins").passed
     assert not found.passed
+    assert "canaries" not in {one.name for one in found.checks}
     assert [(q.old, q.new) for q in found.questions] == [("a", "b"), ("", "")]
+
+
+def test_what_was_forgotten_is_told_and_keeps_nothing_back() -> None:
+    lost = [
+        CanaryResult(id=str(n), question="?", accepted=["a"], old="a", new="b", old_right=True, new_right=n > 4)
+        for n in range(10)
+    ]
+    asked = Asked({}, [], stops=10, stops_asked=10, canaries=lost)
+
+    found = judged([example(1)], [Encoded("r1", (1, 2, 3), 1)], ({"r1": 1.0}, {"r1": 0.5}), asked, PARITY, "", len)
+
+    assert found.passed
+    assert not check(found, "canaries").passed
+    assert check(found, "canaries").detail.startswith("5 of the 10 general questions")
+    assert (found.old, found.new) == (None, None), "no question was answered in words"
 
 
 @pytest.mark.slow

@@ -60,6 +60,18 @@ def test_plan_shows_lengths_time_and_one_example(tmp_path: Path, capsys: pytest.
     assert "10 steps" in said
 
 
+@pytest.mark.parametrize("asked", ["auto", "float32"])
+def test_the_plan_decides_the_precision_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
+    monkeypatch.setattr("trainer.plan.faster_precision", lambda _threads: "bfloat16")
+    run = make_run(tmp_path, max_steps=1, precision=asked)
+    assert run.precision() == "float32"
+
+    assert main(["plan", str(run.path)]) == DONE
+    assert main(["train", str(run.path)]) == DONE
+
+    assert run.precision() == ("bfloat16" if asked == "auto" else "float32")
+
+
 def test_all_goes_through_the_stages_and_then_has_nothing_to_do(tmp_path: Path) -> None:
     run = make_run(tmp_path, max_steps=2)
 

@@ -14,8 +14,8 @@ from trainer.data import Encoder
 from trainer.encoded import encoder_of
 from trainer.loading import load_base
 from trainer.parity import Parity, compare, next_logprobs
-from trainer.sft import lora_config
 from trainer.spec import Message
+from trainer.teacher import lora_config
 
 pytestmark = [
     pytest.mark.filterwarnings(

@@ -12,21 +12,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 
 from tests.trainer.folders import make_run
 from tests.trainer.tiny import write_tiny_llama_gguf
 from trainer import checkpoints
-from trainer.data import Encoded, micro_batches
+from trainer.data import Encoded, Micro
 from trainer.encoded import encode
-from trainer.failures import Cancelled, TrainerFailure
-from trainer.fast_lora import slow_down, speed_up
+from trainer.failures import Cancelled, TrainerFailure, explain
+from trainer.guide import Stop
 from trainer.loading import load_base
 from trainer.loss import answer_losses, example_losses
 from trainer.rundir import RunDir
-from trainer.sft import Stop, never, rate_share, total_steps, train
-from trainer.spec import LINEAR_LAYERS
+from trainer.sft import never, total_steps, train
+from trainer.teacher import rate_share
 
 pytestmark = [
     pytest.mark.filterwarnings(
@@ -158,7 +157,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice(tmp_path: Path, monke
         found, rows = answer_losses(*arguments)  # type: ignore[arg-type]
         return found * float("nan"), rows
 
-    monkeypatch.setattr("trainer.sft.answer_losses", broken)
+    monkeypatch.setattr("trainer.teacher.answer_losses", broken)
     with pytest.raises(TrainerFailure, match="lower learning rate") as failed:
         teach(run)
 
@@ -166,46 +165,52 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice(tmp_path: Path, monke
     assert not run.adapter.exists()
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_fast_layers_and_answer_loss_equal_the_plain_ones(tmp_path: Path, tied: bool) -> None:
-    base = load_base(write_tiny_llama_gguf(tmp_path / "base.gguf", tied=tied))
-    model = get_peft_model(base.model, LoraConfig(r=4, lora_alpha=8, target_modules=list(LINEAR_LAYERS)))
-    torch.manual_seed(3)
-    for name, weight in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(weight, std=0.1)
-    examples = [Encoded(str(n), tuple(torch.randint(3, 300, (n,)).tolist()), n // 2) for n in (9, 14, 5)]
-    (micro,) = micro_batches(examples, 1000, 0)
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")])
+def test_without_memory_it_goes_on_with_less_at_once_and_ends_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    whole, short = (make_run(tmp_path / name, epochs=2, lora={"dropout": 0}) for name in ("whole", "short"))
+    teach(whole)
+    widest: list[int] = []
 
-    mask = (torch.arange(14) < torch.tensor([[14], [9], [5]])).long()
-    plain = model(input_ids=micro.ids, attention_mask=mask, labels=micro.labels).loss
-    plain.backward()
-    expected = gradients(model)
-    assert speed_up(model) == 14
-    found, _ = answer_losses(model, micro)
-    found.mean().backward()
+    def greedy(model: object, micro: Micro) -> tuple[torch.Tensor, torch.Tensor]:
+        widest.append(micro.ids.numel())
+        if len(losses(short)) == 5 and not short.limits():
+            raise error
+        return answer_losses(model, micro)  # type: ignore[arg-type]
 
-    assert abs(found.mean().item() - plain.item()) < 1e-5
-    assert all(torch.allclose(g, expected[n], atol=1e-6, rtol=1e-4) for n, g in gradients(model).items())
-    slow_down(model)
-    model.unload()
+    monkeypatch.setattr("trainer.teacher.answer_losses", greedy)
+    teach(short)
+
+    limits = short.limits()
+    assert limits is not None and limits.checkpointing and limits.micro_tokens == 512
+    assert losses(short) == pytest.approx(losses(whole), abs=1e-5)
+    assert any("ran out of memory" in event.message for event in short.events() if event.kind == "warning")
 
 
-def test_dropout_in_fast_layers_keeps_the_expected_update(tmp_path: Path) -> None:
-    base = load_base(write_tiny_llama_gguf(tmp_path / "base.gguf"))
-    config = LoraConfig(r=4, lora_alpha=8, lora_dropout=0.5, target_modules=["q_proj"])
-    model = get_peft_model(base.model, config)
-    layer = model.get_base_model().model.layers[0].self_attn.q_proj
-    torch.nn.init.normal_(layer.lora_B["default"].weight)
-    speed_up(model)
-    x = torch.randn(1, 3, 64)
-    model.eval()
-    expected = layer(x) - layer.base_layer(x)
-    model.train()
-    mean = torch.stack([layer(x) - layer.base_layer(x) for _ in range(4000)]).mean(0)
+def test_without_memory_a_second_time_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(tmp_path)
 
-    assert (mean - expected).abs().max() < 0.15 * expected.abs().max()
-    model.unload()
+    def greedy(*_arguments: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("trainer.teacher.answer_losses", greedy)
+    with pytest.raises(MemoryError):
+        teach(run)
+
+    assert run.limits() is not None
+    assert explain(MemoryError())[0] == "memory"
+
+
+@pytest.mark.parametrize("options", [{"micro_tokens": 64}, {"checkpointing": "on"}, {"micro_tokens": 4096}])
+def test_a_step_is_the_same_in_however_many_parts(tmp_path: Path, options: dict[str, object]) -> None:
+    usual = make_run(tmp_path / "usual", max_steps=6, lora={"dropout": 0})
+    other = make_run(tmp_path / "other", max_steps=6, lora={"dropout": 0}, **options)
+
+    teach(usual)
+    teach(other)
+
+    assert losses(other) == pytest.approx(losses(usual), abs=1e-5)
 
 
 def test_example_losses_do_not_depend_on_the_company(tmp_path: Path) -> None:
@@ -228,12 +233,6 @@ def test_the_rate_rises_from_above_zero_and_falls_to_zero() -> None:
 
 def test_steps_are_counted_like_batches(tmp_path: Path) -> None:
     assert total_steps(21, make_run(tmp_path, epochs=2.5).spec()) == 15
-
-
-def gradients(model: PeftModel) -> dict[str, torch.Tensor]:
-    found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
-    model.zero_grad()
-    return found
 
 
 def wait_for(run: RunDir, kind: str, child: subprocess.Popen[bytes], seconds: float = 120) -> None:

@@ -8,7 +8,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from trainer.spec import BaseRef, Example, Message, TrainSpec
+from trainer.spec import BaseRef, Evaluation, Example, Message, TrainSpec
 
 BASE = BaseRef(name="Tiny", gguf="base.gguf", sha256="0" * 64)
 
@@ -47,3 +47,16 @@ def test_reading_the_contract_loads_no_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603 - our own words
 
     assert done.stdout.strip() == "False"
+
+
+def test_the_evaluation_of_an_older_run_still_opens() -> None:
+    found = Evaluation.model_validate_json(
+        """{"old_loss": 2, "new_loss": 1, "questions": [{"id": "1", "question": "?", "approved": "Yes.", "old": "No.",
+        "new": "Yes.", "old_loss": 2, "new_loss": 1, "outcome": "better"}], "pins": [], "better": 1, "same": 0,
+        "worse": 0, "old_pins": 0, "new_pins": 0, "stops": 1, "stops_asked": 1,
+        "checks": [{"name": "pins", "passed": true, "detail": ""}]}"""
+    )
+
+    assert found.passed
+    assert (found.old, found.new, found.knowledge) == (None, None, None)
+    assert found.questions[0].new_measures is None

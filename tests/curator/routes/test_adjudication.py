@@ -174,6 +174,20 @@ def test_an_unsure_opinion_cannot_be_taken_and_keeps_its_number(lead, session, p
     assert page.count('name="take"') == 1 and f'name="take" value="{mine.id}" data-key="2"' in page
 
 
+def test_a_persons_own_keys_work_here(lead, session, project, people):
+    dispute(session, project, people)
+    usual = lead.get(PATH).text
+    assert all(f'data-key="{key}' in usual for key in ("r", "e", "c", "s j", "u ctrl+z", "g", "?"))
+
+    own = {"reject": "x", "edit": "y", "note": ",", "skip": ".", "next": "v", "undo": "z", "help": "!"}
+    lead.post("/account/keys", data={f"keys.{action}": key for action, key in own.items()} | {"single_keys": "1"})
+    page = lead.get(PATH).text
+
+    assert set(re.findall(r'data-key="([^"]+)"', page)) == {
+        "x", "y", ",", ". v", "z ctrl+z", "g", "!", "/", "ctrl+enter", "enter", *"12345678",
+    }  # fmt: skip
+
+
 def test_the_project_page_leads_there(lead, session, project, people):
     assert "wait for a lead" not in lead.get("/p/ferry/").text
     dispute(session, project, people)

@@ -71,7 +71,7 @@ def test_a_filter_is_seen_decided_as_seen_and_taken_back_with_one_undo(client, s
     answer = client.post("/p/ferry/batches", data={**hidden(page), "verdict": "accept"}, follow_redirects=True)
 
     assert "Chinese" in page and "22 records wait here" in page and "问题19？" in page and "问题20？" not in page
-    assert "22 accepted" in answer.text and "Undo" in answer.text
+    assert "22 accepted" in answer.text and "One undo takes all of it back." in answer.text
     reload(session, *chinese, english, late)
     assert {record.state for record in chinese} == {"accepted"} and {english.state, late.state} == {"new"}
 
@@ -89,9 +89,11 @@ def test_undo_of_a_batch_does_not_take_back_what_came_after_it(client, session, 
         client.post("/p/ferry/batches", data=data)
 
     assert client.post("/p/ferry/batches/batch-request-0/undo").status_code == 409
-    assert "Undo" not in client.get("/p/ferry/batches/batch-request-0").text
+    earlier = client.get("/p/ferry/batches/batch-request-0").text
+    assert "Undo" not in earlier and "You have decided other records since." in earlier
     assert client.post("/p/ferry/batches/batch-request-1/undo").status_code == 303
     assert client.post("/p/ferry/batches/batch-request-1/undo").status_code == 409
+    assert "These records wait for a decision again." in client.get("/p/ferry/batches/batch-request-1").text
     reload(session, first, second)
     assert (first.state, second.state) == ("accepted", "new")
 

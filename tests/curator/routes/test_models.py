@@ -52,6 +52,18 @@ def test_versions_are_listed_newest_first_with_their_states(place: School, lead:
     assert "Did not pass its checks" in page
 
 
+def test_versions_over_time_are_drawn_and_told(place: School, lead: FlaskClient):
+    place.version(1, "in service")
+    assert "From version to version" not in lead.get("/p/ferry/models").text
+    place.version(2)
+
+    page = lead.get("/p/ferry/models").text
+
+    assert "From version to version" in page
+    assert page.count("<polyline") == 2, "what no version measured has no line"
+    assert 'r="5"' in page
+
+
 def test_put_into_service_and_go_back(place: School, lead: FlaskClient):
     place.version(1, "in service")
     place.version(2)

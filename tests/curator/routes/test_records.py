@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from flask.testing import FlaskClient
 
-from curator.services import reviews, search
+from curator.services import calibration, prepare, reviews, search
 from curator.services.reviews import ReviewForm
 from db.models import User
 from tests.factories import make_record, reload
@@ -175,3 +175,43 @@ def test_a_search_goes_on_behind_the_last_record(client, session, project):
 
     assert "<mark>Ferry</mark> 52?" in first and "<mark>Ferry</mark> 2?" not in first
     assert "<mark>Ferry</mark> 2?" in second and "<mark>Ferry</mark> 0?" in second and "More records" not in second
+
+
+def test_what_a_reviewer_is_yet_to_be_measured_by_is_in_no_list_of_theirs(session, project, make_user, sign_in, engine):
+    noor, lea = make_user("noor"), make_user("lea", "lead")
+    record = make_record(session, project, question="Are dogs free?", answer="No.")
+    twin = make_record(session, project, question="Are dogs free", cluster_id=record.id)
+    record.cluster_id = record.id
+    word = {"version": 1, "verdict": "accept", "question": None, "answer": "Yes, on a lead."}
+    reviews.add(session, record, lea, ReviewForm(**word, request_id="leas-word"))
+    calibration.mark(session, record, lea, gold=True)
+    session.commit()
+    prepare.run(engine, project.id or 0)
+    reviewer, lead = sign_in(noor), sign_in(lea)
+    row, group = f'href="/p/ferry/records/{record.id}"', f"/p/ferry/twins/{record.id}"
+    lists = ["", "?state=accepted", "?edited=1", "?gold=1", f"?reviewer={lea.id}", "?q=lead"]
+    for address in lists:
+        assert row not in reviewer.get(f"/p/ferry/records{address}").text, address
+        assert row in lead.get(f"/p/ferry/records{address}").text, address
+    assert "1 record<" in reviewer.get("/p/ferry/records").text
+    assert "Accepted</span>" not in reviewer.get(group).text and "Accepted</span>" in lead.get(group).text
+
+    reviewer.post(f"/p/ferry/records/{record.id}/reviews", data={**word, "version": 2, "request_id": "noors-word"})
+
+    assert all(row in reviewer.get(f"/p/ferry/records{address}").text for address in lists)
+    reload(session, record, twin)
+    assert (record.state, record.cluster_id) == ("accepted", record.id)
+
+
+def test_a_search_goes_to_the_desk_which_says_what_it_hands_out(sign_in, make_user, session, project, engine):
+    make_record(session, project, question="Are dogs muzzled?")
+    make_record(session, project, question="Is there food?", rank=-1)
+    prepare.run(engine, project.id or 0)
+    client = sign_in(make_user())
+    page = client.get("/p/ferry/records?state=new&q=muzzled&order=weak").text
+    assert 'href="/p/ferry/review?q=muzzled&amp;order=newest">Review these' in page
+
+    desk = client.get("/p/ferry/review?q=muzzled&order=weak&state=new").text
+
+    assert "Are dogs muzzled?" in desk and "Is there food?" not in desk and "1 left in this queue" in desk
+    assert "“muzzled” · newest first ·" in desk and "To review ·" not in desk

@@ -257,6 +257,18 @@ def test_the_live_difference_marks_what_is_typed(client, session, project):
     assert "<del>ten</del><ins>&lt;five&gt;</ins>" in answer.text and "question" not in answer.text.lower()
 
 
+def test_the_live_difference_of_an_earlier_turn_is_against_what_was_said_then(client, session, project):
+    turns = [{"role": "user", "content": "Dogs?"}, {"role": "assistant", "content": "No dogs."}]
+    record = make_record(session, project, turns=turns)
+    path, typed = f"/p/ferry/records/{record.id}/turns", {"turns.1": "Small <dogs>.", "answer": "Other."}
+
+    answer = client.post(f"{path}/1/diff", data=typed).text
+
+    assert answer.startswith(f'<div id="diff-{record.id}-1"') and "Other" not in answer
+    assert "<del>No dogs</del><ins>Small &lt;dogs&gt;</ins>." in answer
+    assert client.post(f"{path}/2/diff", data=typed).status_code == 404
+
+
 def test_two_megabytes_of_text_go_through(client, session, project):
     record = make_record(session, project)
     long = "天" * 666_000

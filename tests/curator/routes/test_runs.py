@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import Engine
-from sqlmodel import col, select
+from sqlmodel import Session, col, select
 
+from curator.services import projects
 from curator.settings import Settings
-from db.models import Job, Run, Snapshot, User
+from db.models import Job, Journal, Run, Snapshot, User, utc_now
 from db.session import open_session
 from tests.curator.taught import CARD, School, school
+from tests.curator.teaching import Classroom
+from tests.factories import make_record
 from trainer.rundir import RunDir, now, write_model
 from trainer.spec import Answered, Evaluation, Event, PinResult
 
@@ -71,6 +74,22 @@ def test_teach_freezes_todays_answers_and_starts(place: School, lead: FlaskClien
         snapshot = session.get_one(Snapshot, run.snapshot_id)
         assert session.exec(select(Job).where(Job.kind == "run")).one().payload == {"id": run.id}
     assert snapshot.name == "v2"
+
+
+@pytest.mark.parametrize(("ticked", "left_out"), [({}, 1), ({"include_personal": "1"}, 0)])
+def test_a_lead_says_whether_personal_data_is_taught(
+    place: School, lead: FlaskClient, session: Session, ticked: dict[str, str], left_out: int
+):
+    assert "include_personal" not in lead.get("/p/ferry/teach").text
+    make_record(session, place.project, state="accepted", settled_at=utc_now(), answer="Call +44 20 7946 0958.")
+    assert "That is 1 of the approved answers now." in lead.get("/p/ferry/teach").text
+
+    lead.post("/p/ferry/runs", data=ticked)
+
+    with open_session(place.engine) as reading:
+        assert reading.get_one(Snapshot, newest_run(place).snapshot_id).left_out == left_out
+        froze = reading.exec(select(Journal.detail).where(Journal.action == "froze").order_by(col(Journal.id).desc()))
+        assert froze.first() == {"include_personal": bool(ticked), "left_out": left_out}
 
 
 def test_teach_with_a_dataset_there_is_and_other_numbers(place: School, lead: FlaskClient):
@@ -181,6 +200,20 @@ def test_stop_a_run_at_work_says_that_it_stops(place: School, lead: FlaskClient)
     assert "every 2s" in stopped
 
 
+def test_runs_are_numbered_by_project(place: School, lead: FlaskClient):
+    with open_session(place.engine, write=True) as session:
+        other = projects.create(session, "Bus line", slug="bus")
+        place.run(session, project_id=other.id, state="failed")
+    first, second = add_run(place, state="cancelled"), add_run(place, state="failed")
+
+    page = lead.get("/p/ferry/teach").text
+    assert f'/p/ferry/runs/{second.id}">Run 2</a>' in page
+    assert f'/p/ferry/runs/{first.id}">Run 1</a>' in page
+    shown = lead.get(f"/p/ferry/runs/{second.id}").text
+    assert "<title>Run 2" in shown
+    assert '<th scope="row">Run</th><td>2 ' in shown
+
+
 def test_the_card_says_what_came_of_it(place: School, lead: FlaskClient):
     version = place.version(1)
     with open_session(place.engine, write=True) as session:
@@ -222,6 +255,42 @@ def test_the_card_does_not_count_corrections_that_nobody_pinned(place: School, l
 
     assert "there are none yet that could be lost" in page
     assert "0 of 0" not in page
+
+
+def test_the_card_says_in_plain_words_what_answers_are_like(place: School, lead: FlaskClient):
+    Classroom(place.engine, place.settings, place.project, place.snapshot).teach("poor")
+
+    page = lead.get("/p/ferry/runs/1").text
+
+    assert "40 of 100" in page and "10 before" in page
+    assert "Its answers are shorter: 9 characters on average, 21 before; yours have 10." in page
+    assert "It declines less often: 0 of" in page
+    assert "it still knows 5 of 9 general questions that it knew before" in page
+    assert "This does not hold the version back." in page
+    assert "No longer right: 4" in page
+    assert "<del>Reply</del><ins>Answer</ins>" in page
+    assert "did not end by itself" in page
+    assert "(chrF, 0 to 100)" in page
+
+
+def test_two_runs_are_chosen_from_the_list_and_compared(place: School, lead: FlaskClient):
+    room = Classroom(place.engine, place.settings, place.project, place.snapshot)
+    assert "Two runs side by side" not in lead.get("/p/ferry/teach").text
+    assert "There are not two finished runs yet." in lead.get("/p/ferry/runs/compare").text
+    room.teach()
+    room.teach("poor")
+
+    teach, card = lead.get("/p/ferry/teach").text, lead.get("/p/ferry/runs/2").text
+    page = lead.get("/p/ferry/runs/compare?one=1&other=2").text
+
+    assert 'action="/p/ferry/runs/compare"' in teach
+    assert "/p/ferry/runs/compare?one=1&amp;other=2" in card
+    assert "they are alike" in page
+    assert "Version 1" in page and "Version 2" in page
+    assert "data-other=" in page
+    assert "✓ right" in page and "✗ wrong" in page
+    assert lead.get("/p/ferry/runs/compare?one=1&other=99").status_code == 404
+    assert lead.get("/p/ferry/runs/compare?one=x").status_code == 200
 
 
 def test_a_failure_says_what_is_safe_and_what_to_do(place: School, lead: FlaskClient):

@@ -41,7 +41,8 @@ def disputed(session: Session, project: Project, people) -> Record:
 
 def test_the_oldest_case_comes_first_and_after_the_last_the_first_again(session, project, people, disputed):
     younger = make_record(session, project)
-    reviews.add(session, younger, people[0], form(younger, "unsure"))
+    for person in people[:2]:
+        reviews.add(session, younger, person, form(younger, "unsure"))
     make_record(session, project)
 
     found = [adjudication.next_case(session, project, after=after) for after in (0, disputed.id, younger.id, 2**80, -1)]

@@ -90,9 +90,10 @@ def test_two_blind_opinions_of_the_same_version_both_count(session, record, thre
 
 
 def test_what_waits_for_a_lead_is_a_conflict(session, record, three):
-    noor, _, kim = three
+    noor, lin, kim = three
     late = form(record)
-    reviews.add(session, record, noor, form(record, "unsure"))
+    reviews.add(session, record, noor, form(record))
+    reviews.add(session, record, lin, form(record, "reject", reasons=["stale"]))
 
     with pytest.raises(Stale):
         reviews.add(session, record, kim, late)
@@ -165,6 +166,8 @@ def test_a_changed_number_of_reviews_is_folded_anew_by_a_worker(
     from curator.services.jobs import Halt
 
     noor, lin, _ = three
+    while job := jobs.claim(session, "light", "w"):  # asked for when the three joined
+        jobs.finish(session, job)
     once, twice = record, make_record(session, project)
     reviews.add(session, once, noor, form(once))
     for person in (noor, lin):
@@ -188,8 +191,9 @@ def test_a_changed_number_of_reviews_is_folded_anew_by_a_worker(
 
 
 def test_a_role_counts_as_it_is_not_as_it_was(session, project, record, three):
-    noor, _, kim = three
-    reviews.add(session, record, noor, form(record, "unsure"))
+    noor, lin, kim = three
+    reviews.add(session, record, noor, form(record))
+    reviews.add(session, record, lin, form(record, "reject", reasons=["stale"]))
     accounts.set_role(session, kim, project, "lead")
 
     assert reviews.add(session, record, kim, form(record)).adjudication

@@ -49,4 +49,4 @@ def test_a_corrected_turn_of_the_assistant_is_kept_and_a_persons_turn_is_not(
 
     assert review.turns == {"1": "Good morning."}
     assert record.edited
-    assert queue.remaining(session, project, make_user("li")) == 0
+    assert queue.remaining(session, project, make_user("li")) == (0, False)

@@ -36,6 +36,17 @@ def test_what_is_typed_is_there_after_a_restart_until_it_is_saved(session, proje
     session.commit()
 
 
+def test_a_draft_that_changes_no_text_does_not_open_the_editor(session, project, make_user, sign_in):
+    record = make_record(session, project, answer="Old.", turns=[{"role": "assistant", "content": "Hm?\r\nYes."}])
+    client = sign_in(make_user())
+    typed = {"version": 1, "question": record.question, "answer": "Old.", "turns.0": "Hm?\nYes.", "comment": "Why?"}
+
+    client.post(f"/p/ferry/records/{record.id}/draft", data=typed)
+
+    page = client.get("/p/ferry/review").text
+    assert "Why?" in page and '<details class="edit">' in page and '<details class="turns">' in page
+
+
 def test_a_draft_is_its_writers_own(session, project, make_user, sign_in):
     record = make_record(session, project)
     sign_in(make_user()).post(f"/p/ferry/records/{record.id}/draft", data={"version": 1, "answer": "Secret thought"})
@@ -70,7 +81,7 @@ def test_keys_change_on_the_page_and_can_be_switched_off(session, project, make_
     client.post("/account/keys", data={"keys.accept": "y", "keys.nonsense": "z"})
     page = client.get("/p/ferry/review").text
 
-    assert 'data-key="y ctrl+enter"' in page and "<kbd>Y</kbd>" in page and 'data-single-keys="off"' in page
+    assert 'data-key="y ctrl+enter"' in page and ">Y</kbd>" in page and 'data-single-keys="off"' in page
     assert client.post("/account/keys", data={"keys.accept": '"><script>'}).status_code == 422
 
 

@@ -65,10 +65,65 @@ def test_without_passages_nothing_is_said():
     assert doubtful("There is a pool.", "") == []
 
 
-@pytest.mark.parametrize(("mark", "place"), [("[2]", 1), ("[^1^]", 0), ("【2†source】", 1), ("[doc 1]", 0)])
-def test_citations_lead_to_their_passage(mark, place):
-    pieces = evidence(f"Free {mark}. See [9] and [x].", [PASSAGE, CHINESE]).pieces
-    assert [(p.text, p.cited) for p in pieces if p.cited is not None] == [(mark, place)]
+def cited(answer: str) -> list[tuple[str, int]]:
+    pieces = evidence(answer, [PASSAGE, CHINESE, "Dogs need a muzzle."]).pieces
+    return [(piece.text, piece.cited + 1) for piece in pieces if piece.cited is not None]
+
+
+@pytest.mark.parametrize(
+    ("mark", "place"),
+    [("[2]", 2), ("[^1^]", 1), ("[^3]", 3), ("【2†source】", 2), ("【2†4:0】", 2), ("[doc 1]", 1), ("【1】", 1),
+     ("［2］", 2), ("［２］", 2), ("〔3〕", 3), ("(2)", 2), ("（1）", 1)],
+)  # fmt: skip
+def test_citations_lead_to_their_passage(mark: str, place: int):
+    assert cited(f"Free {mark}. See [9] and [x].") == [(mark, place)]
+    assert cited(f"儿童免费{mark}。请见[9]。") == [(mark, place)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        ("Free [1][2].", [("[1]", 1), ("[2]", 2)]),
+        ("Free [1, 3].", [("1", 1), ("3", 3)]),
+        ("免费【1、2，9】。", [("1", 1), ("2", 2)]),
+        ("Free (1)(2), dogs need a muzzle (3)", [("(1)", 1), ("(2)", 2), ("(3)", 3)]),
+        ("免费（1）（2），狗要戴口套（3）\n每人两件", [("（1）", 1), ("（2）", 2), ("（3）", 3)]),
+        ("不超过30kg（2）。", [("（2）", 2)]),
+    ],
+)
+def test_several_citations_are_several_links(answer: str, found: list[tuple[str, int]]):
+    assert cited(answer) == found
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "It opened (2024).", "行李限重（30）。", "Ring us (0).", "See section 5 (1).", "Call open(1).",
+        "Take (2) bags.", "(1) Come early. (2) Bring a muzzle.", "（1）早到；（2）带口套。",
+        "请：\n（1）早到\n（2）带口套", "Steps (2):", "以下几点（3）：", "第（2）条",
+        "成人（2）、儿童（3）各有优惠", "[2024]", "[1.5]", "[]", "[a1]",
+    ],
+)  # fmt: skip
+def test_years_amounts_and_list_numbers_are_no_citations(answer: str):
+    assert cited(answer) == []
+
+
+def test_a_citations_number_is_nothing_the_answer_claims():
+    passages = ["Nothing here at all.", "Nor here.", PASSAGE]
+    assert doubtful("Children under 7 travel free with an adult [3].", *passages) == []
+    assert doubtful("Children under 7 travel free with an adult [4].", *passages) != []  # leads nowhere
+    through = "Children under 7 travel [3] free with an adult"
+    assert "".join(marked(f"{through}.", *passages)) == through
+
+
+MARKS = st.tuples(st.sampled_from(["[]", "［］", "【】", "〔〕", "()", "（）"]), st.integers(0, 9))
+
+
+@given(st.lists(st.tuples(st.sampled_from(["Free ", "免费", "(", "。", ", ", "1 "]), MARKS), max_size=9))
+def test_a_citation_is_a_number_that_stands_in_the_answer_and_has_a_passage(parts: list[tuple[str, tuple[str, int]]]):
+    answer = "".join(f"{text}{mark[0]}{number}{mark[1]}" for text, (mark, number) in parts)
+    for text, place in cited(answer):
+        assert text.strip("[]［］【】〔〕()（）") == str(place) and 1 <= place <= 3
 
 
 def test_texts_of_megabytes_are_read_in_part():
@@ -101,8 +156,10 @@ def test_an_answer_in_another_language_is_judged_by_its_numbers_alone():
 
 
 @pytest.mark.parametrize(
-    "piece", ["a ", "a b c ", "the a of ", "abcd ", "天", "\n", ". ", "x", "[1", "1.1", "1,", "¹", "é"]
-)
+    "piece",
+    ["a ", "a b c ", "the a of ", "abcd ", "天", "\n", ". ", "x", "[1", "1.1", "1,", "¹", "é", "(1)", "a (1) ",
+     "（1）", "[1, 1", "【1†"],
+)  # fmt: skip
 def test_hostile_texts_end_quickly(piece: str):
     begun = time.perf_counter()
 

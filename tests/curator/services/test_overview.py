@@ -8,7 +8,7 @@ from itertools import count
 import pytest
 from sqlmodel import Session
 
-from curator.services import calibration, overview, reviews, sessions
+from curator.services import calibration, overview, projects, reviews, sessions
 from curator.services.reviews import ReviewForm
 from db.models import Base, Project, Review, Run, Snapshot, User, utc_now
 from tests.factories import make_record
@@ -102,15 +102,17 @@ def test_gold_in_a_session_says_how_well_it_went(session, project, user, make_us
     assert (found.measured, found.agreed) == (2, 1)
 
 
-def test_the_next_run_has_the_next_number(session, project, user):
+def test_the_next_run_has_the_next_number_of_its_project(session, project, user):
     base = Base(name="Tiny", path="/x", sha256="a" * 64, architecture="llama", size=1)
     snapshot = Snapshot(project_id=project.id, name="v1", sha256="x", seed=1, train=1, val=0, test=0)
     session.add_all([base, snapshot])
     session.flush()
-    session.add(Run(id=6, project_id=project.id, snapshot_id=snapshot.id, base_id=base.id))
+    other = projects.create(session, "Bus line", slug="bus")
+    for where in (project, other, other, project):
+        session.add(Run(project_id=where.id, snapshot_id=snapshot.id, base_id=base.id))
     session.flush()
 
-    assert sessions.summary(session, project, user).run == 7
+    assert sessions.summary(session, project, user).run == 3
 
 
 def test_two_weeks_are_counted_by_day_and_person(session, project, user, make_user):

@@ -92,7 +92,11 @@ def test_each_record_is_found_flagged_and_has_its_language(engine: Engine, sessi
     )  # fmt: skip
     make_record(
         session, project, external_id="de", question="Wo kann ich morgen eine Fahrkarte kaufen?", language="nds",
-        signals={"language": "nds"}, passages=["Ruf an: +49 30 901820"],
+        signals={"language": "nds"}, answer="+49 30 901820",
+    )  # fmt: skip
+    make_record(
+        session, project, external_id="own", question="Whom can I ask about my luggage?", answer="Ask 0700 4400.",
+        passages=["Call 0700 4400."],
     )  # fmt: skip
 
     prepare.run(engine, project.id or 0)
@@ -100,7 +104,7 @@ def test_each_record_is_found_flagged_and_has_its_language(engine: Engine, sessi
     session.rollback()
     rows = session.exec(select(Record).order_by(Record.id)).all()  # pyright: ignore[reportArgumentType] # a column
     assert [(row.external_id, row.language, row.personal) for row in rows] == [
-        ("en", "en", ""), ("zh", "zh", "email"), ("de", "nds", "phone"),
+        ("en", "en", ""), ("zh", "zh", "email"), ("de", "nds", "phone"), ("own", "en", ""),
     ]  # fmt: skip
     assert [searching.names(session, asked) for asked in ("ticket", "年假", "fahrkarte 901820")] == ["en", "zh", "de"]
 

@@ -108,7 +108,7 @@ def test_what_was_skipped_comes_back_only_when_asked_for(session, project, make_
     assert claim(session, project, user) is None
     assert claim(session, project, other).id == record.id
     queue.release(session, record, other)
-    assert queue.progress(session, project, user) == queue.Progress(left=0, today=0, skipped=1)
+    assert queue.progress(session, project, user) == queue.Progress(left=queue.Left(0, False), today=0, skipped=1)
     assert reviews.unskip(session, project, user) == 1
     assert claim(session, project, user).id == record.id
 
@@ -155,7 +155,7 @@ def test_what_is_left_is_counted_without_what_one_has_skipped(session, project, 
     user = make_user()
     skip(session, records[0], user)
 
-    assert queue.remaining(session, project, user) == 2
+    assert queue.remaining(session, project, user) == (2, False)
 
 
 @pytest.mark.parametrize("order", queue.ORDERS)
@@ -195,7 +195,7 @@ def test_what_is_assigned_is_asked_of_that_person_only(session, project, make_us
     got = [queue.claim_next(session, project, user, lease_seconds=60, held=held) for held in ([], [mine.id])]
 
     assert [record and record.id for record in got] == [mine.id, free.id]
-    assert queue.remaining(session, project, user) == 2
+    assert queue.remaining(session, project, user) == (2, False)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_a_choice_narrows_the_queue_and_what_is_left(session, project, make_user
     got = queue.claim_next(session, project, user, choice, lease_seconds=60)
 
     assert got is not None and got.id == chinese.id
-    assert queue.remaining(session, project, user, choice) == 1
+    assert queue.remaining(session, project, user, choice) == (1, False)
 
 
 @pytest.mark.parametrize("order", queue.ORDERS)

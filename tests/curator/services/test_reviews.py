@@ -12,8 +12,9 @@ from sqlalchemy import Engine
 from sqlmodel import Session, select
 
 from curator.errors import Forbidden, Invalid, NotFound
-from curator.services import folding, queue, reviews
+from curator.services import accounts, folding, jobs, queue, reviews
 from curator.services.reviews import ReviewForm, Stale
+from curator.services.work import Work
 from db.models import PreferencePair, Project, Record, Review, User
 from db.session import open_session
 from tests.factories import make_record
@@ -237,6 +238,47 @@ def test_two_needed_reviews_settle_when_they_agree_and_wait_when_they_differ(ses
 
     assert (agreed.state, disputed.state, reworded.state) == ("accepted", "unsure", "unsure")
     assert pairs(session) == []
+
+
+def test_one_that_is_unsure_leaves_the_record_to_the_next_person(session, project, user, make_user):
+    project.reviews_needed = 2
+    lin, kim, lea = make_user("lin"), make_user("kim"), make_user("lea", "lead")
+    agreed, disputed, unsettled, led = (make_record(session, project) for _ in range(4))
+    for record in (agreed, disputed, unsettled, led):
+        reviews.add(session, record, user, form(record, "unsure"))
+        reviews.add(session, record, lin, form(record))
+        assert record.state == "new"
+    assert queue.claim_next(session, project, kim, lease_seconds=60) is agreed
+    reviews.add(session, agreed, kim, form(agreed))
+    reviews.add(session, disputed, kim, form(disputed, "reject", reasons=["stale"]))
+    reviews.add(session, unsettled, kim, form(unsettled, "unsure"))
+    reviews.add(session, led, lea, form(led))
+
+    states = [record.state for record in (agreed, disputed, unsettled, led)]
+    assert states == ["accepted", "unsure", "unsure", "accepted"]
+
+
+def test_who_reviews_no_more_is_not_waited_for(engine, session, project, user, make_user, settings):
+    project.reviews_needed = 2
+    lin, kim = make_user("lin"), make_user("kim")
+    record = make_record(session, project)
+    reviews.add(session, record, user, form(record, "unsure"))
+    reviews.add(session, record, lin, form(record))
+
+    for change, state in (
+        (lambda: accounts.set_role(session, kim, project, "viewer"), "unsure"),
+        (lambda: accounts.set_role(session, kim, project, "reviewer"), "new"),
+        (lambda: accounts.disable(session, kim, disabled=True), "unsure"),
+    ):
+        change()
+        job = jobs.claim(session, "light", "w")
+        session.commit()
+        folding.recount_opinions(Work(engine, settings, job, None, jobs.Halt()))
+        jobs.finish(session, job)
+        session.commit()
+        session.expire_all()
+        assert record.state == state
+        session.commit()
 
 
 def test_a_rebuild_finds_nothing_to_change_and_repairs_what_was_broken(session, project, user, make_user):

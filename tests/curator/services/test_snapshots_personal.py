@@ -11,7 +11,7 @@ import pytest
 from sqlmodel import Session
 
 from curator.errors import Invalid
-from curator.services import examples, snapshots
+from curator.services import desk, examples, snapshots
 from db.models import PreferencePair, Project, Record, Review, Snapshot, User, utc_now
 from tests.factories import make_record
 
@@ -65,6 +65,21 @@ def test_a_lead_may_include_it(session: Session, project: Project, approve: Appr
     assert frozen(session, project, include_personal=True) == (both, 0)
 
 
+@pytest.mark.parametrize("personal", [None, "", "email"])
+def test_what_would_be_left_out_is_counted_beforehand(
+    session: Session, project: Project, approve: Approve, personal: str | None
+) -> None:
+    approve(personal="")
+    approve({"answer": "Ask us."}, personal=personal, answer="Yes.")
+    approve({"question": MAIL}, personal=personal)
+    approve({"turns": {"1": MAIL}}, personal=personal, turns=[{"role": "user", "content": "Hi"},
+            {"role": "assistant", "content": "Hello."}])  # fmt: skip
+    approve(answer=MAIL, personal=personal or "email")
+    approve(answer=MAIL, personal="email", state="rejected")
+
+    assert examples.count_personal(session, project) == 3 == frozen(session, project)[1]
+
+
 def test_nothing_but_personal_data_is_said_so(session: Session, project: Project, approve: Approve) -> None:
     approve(answer=MAIL)
 
@@ -83,13 +98,33 @@ def test_the_content_after_correction_counts(session: Session, project: Project,
     assert frozen(session, project) == ({str(masked.id), str(mended.id)}, 3)
 
 
-def test_passages_count_where_they_are_taught(session: Session, project: Project, approve: Approve) -> None:
-    plain = approve(passages=["Children travel free."])
-    held = approve(passages=[MAIL], personal="email")
+@pytest.mark.parametrize("style", ["question", "passages"])
+def test_what_a_passage_holds_is_the_companys_own_on_the_card_and_in_a_dataset(
+    session: Session, project: Project, approve: Approve, make_user: Callable[..., User], style: str
+) -> None:
+    project.prompt_style = style
+    session.commit()
+    number = "Call 0700 4400 or +47 700 44 001."
+    own = approve(answer="Call 0700 4400.", passages=[number])
+    typed = approve({"answer": "Call +47 700 44 001."}, passages=[number], personal="")
+    theirs = approve(answer="Call 0700 4401.", passages=[number])
 
-    assert frozen(session, project) == ({str(plain.id), str(held.id)}, 0)
-    project.prompt_style = "passages"
-    assert frozen(session, project) == ({str(plain.id)}, 1)
+    assert frozen(session, project) == ({str(own.id), str(typed.id)}, 1)
+    ada = make_user("ada")
+    cards = [desk.card_of(session, project, ada, record) for record in (own, typed, theirs)]
+    assert [list(card.personal) for card in cards] == [[], [], ["phone number"]]
+
+
+def test_a_pair_of_a_record_knows_its_passages(session: Session, project: Project, approve: Approve) -> None:
+    record = approve(passages=["Call 0700 4400."])
+    for record_id in (record.id, None):
+        asked = [{"role": "user", "content": f"[1]\nCall 0700 4400.\n\nWhom do I call, {record_id}?"}]
+        pair = {"project_id": project.id, "record_id": record_id, "group": "group-2", "prompt": asked}
+        session.add(PreferencePair(**pair, chosen="0700 4400", rejected="Nobody."))
+
+    taken, left_out = frozen(session, project, kind="preference")
+
+    assert (taken, left_out) == ({str(record.id)}, 1)
 
 
 def test_the_projects_own_system_prompt_is_no_persons_data(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Sequence
 
@@ -179,6 +180,12 @@ def test_two_long_texts_with_one_beginning_are_no_twins(session: Session, projec
     assert time.perf_counter() - begun < 2
 
 
+def common(first: str, second: str) -> float:
+    """Answer the share of 5-grams that both have, as the near-duplicates' texts hold them."""
+    one, other = ({f"\n{text}"[at : at + 5] for at in range(len(text) - 3)} for text in (first, second))
+    return len(one & other) / len(one | other)
+
+
 def many(session: Session, project: Project, answers: Sequence[str]) -> list[tuple[int, str, str]]:
     source = make_source(session, project)
     columns = ("project_id", "source_id", "digest", "group", "question", "answer", "asked", "version", "state",
@@ -212,6 +219,25 @@ def test_ten_thousand_near_identical_rows_end_quickly_with_few_statements(sessio
     clusters = session.exec(select(Record.cluster_id).where(col(Record.cluster_id).is_not(None))).all()
     assert len(clusters) > 9_900
     assert len(set(clusters)) < 20
+
+
+def test_nearly_all_pairs_at_the_threshold_are_found(session: Session, project: Project) -> None:
+    """Of two answers of 300 signs, one ends otherwise, so that just over 0.8 of their 5-grams are common."""
+    dice = random.Random(17)  # noqa: S311  made-up text, no secret
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    answers: list[str] = []
+    for _ in range(400):
+        text = "".join(dice.choices(letters, k=300))
+        answers += [text, text[:270] + "".join(dice.choices(letters, k=30))]
+    rows = [(id_, "", said) for id_, _, said in many(session, project, answers)]
+    likeness = [common(first[2], second[2]) for first, second in zip(rows[::2], rows[1::2], strict=True)]
+    assert 0.8 <= min(likeness) <= max(likeness) < 0.83
+
+    twins.place(session, project, rows)
+
+    session.commit()
+    found = {row.id: row.cluster_id for row in session.exec(select(Record).where(col(Record.cluster_id).is_not(None)))}
+    assert sum(found.get(second[0]) == first[0] for first, second in zip(rows[::2], rows[1::2], strict=True)) >= 392
 
 
 def test_many_different_rows_with_one_opening_do_not_crowd_a_band(session: Session, project: Project) -> None:

