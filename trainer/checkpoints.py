@@ -61,6 +61,7 @@ def rotate(checkpoints: Path, best_step: int | None) -> None:
     """Keep the newest two and the best one."""
     for folder in _listed(checkpoints)[KEPT:]:
         if step_of(folder) != best_step:
+            (folder / COMPLETE).unlink(missing_ok=True)  # first, so that whoever copies it sees that it is going
             shutil.rmtree(folder)
 
 

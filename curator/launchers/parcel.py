@@ -82,20 +82,25 @@ class Contents:
         return {str(file.relative_to(path)): self.of(file) for file in sorted(path.rglob("*")) if file.is_file()}
 
 
-def finished(run: RunDir) -> list[str]:
-    """Name what is whole in a run folder: files and folders that got their name last, checkpoints that are complete."""
+def finished(run: RunDir, contents: Contents) -> dict[str, Listing]:
+    """List what is whole in a run folder: what got its name last, and checkpoints that are complete."""
     marks = sorted(run.checkpoints.glob(f"checkpoint-*/{COMPLETE}"))
-    checkpoints = [str(mark.parent.relative_to(run.path)) for mark in marks]
-    return [name for name in FINISHED if (run.path / name).exists()] + checkpoints
+    names = [*FINISHED, *(str(mark.parent.relative_to(run.path)) for mark in marks)]
+    try:
+        found = {name: contents.listing(run.path / name) for name in names if (run.path / name).exists()}
+    except FileNotFoundError:  # the trainer is just taking an old checkpoint away
+        return finished(run, contents)
+    gone = {str(mark.parent.relative_to(run.path)) for mark in marks if not mark.exists()}
+    return {name: listing for name, listing in found.items() if name not in gone}
 
 
 def order(run: RunDir, stage: Stage, contents: Contents) -> Order:
     """Describe a run folder for a node that is to do a stage of it."""
-    names = [name for name in (*INPUTS, *GROWING) if (run.path / name).exists()] + finished(run)
+    plain = {name: contents.listing(run.path / name) for name in (*INPUTS, *GROWING) if (run.path / name).exists()}
     files = {
         str(Path(name) / inner): content
-        for name in names
-        for inner, content in contents.listing(run.path / name).items()
+        for name, listing in (plain | finished(run, contents)).items()
+        for inner, content in listing.items()
     }
     base = Content(size=run.base_gguf().stat().st_size, sha256=run.spec().base.sha256)
     return Order(stage=stage, base=base, files=files)

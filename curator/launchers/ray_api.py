@@ -114,12 +114,11 @@ class Cluster:
         asked = {"node_id": node, "filename": name, "lines": -1, "timeout": READ_SECONDS}
         try:
             with self._http.stream("GET", "/api/v0/logs/file", params=asked) as response:
-                if response.status_code == 500 and b"file is not found" in (body := response.read()):
-                    raise FileNotFoundError(body.decode("utf-8", "replace"))
                 if response.status_code != 200:
-                    raise Away(f"{response.status_code} for {name}")
+                    said = net.read(response).body.decode("utf-8", "replace")
+                    raise FileNotFoundError(said) if "file is not found" in said else Away(f"{name}: {said[-500:]}")
                 yield from response.iter_raw()
-        except httpx.TransportError as error:
+        except (httpx.TransportError, net.BadAnswer) as error:
             raise Away(repr(error)) from error
 
     def _object(self, method: str, path: str) -> net.Json:

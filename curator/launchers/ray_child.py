@@ -117,6 +117,7 @@ class RayChild:
         """Carry until the job is over and everything is here; answer the trainer's exit code."""
         heard = time.monotonic()
         while True:
+            code = None
             try:
                 code = self._turn()
                 heard = time.monotonic()
@@ -129,7 +130,6 @@ class RayChild:
                         address=self.cluster.address,
                         minutes=self.patience / 60,
                     ) from trouble
-                code = None
             if code is not None:
                 (self.run.path / NOTE).unlink(missing_ok=True)
                 return code
@@ -151,7 +151,11 @@ class RayChild:
         report = self._report(job)
         if report:
             self._feed(report.lacks)
-            self._mirror.follow(report)
+            try:
+                self._mirror.follow(report)
+            except Torn:  # while the trainer works, what it replaces goes away; the next report tells
+                if job.over:
+                    raise
         return _exit_code(job, report) if job.over else None
 
     def _report(self, job: Job) -> Report | None:

@@ -60,8 +60,7 @@ class Node:
     def report(self, code: int | None = None) -> None:
         """Say where the trainer stands, when that is news."""
         grown = {name: (self.run.path / name).stat().st_size for name in GROWING if (self.run.path / name).exists()}
-        whole = {name: self.contents.listing(self.run.path / name) for name in finished(self.run)}
-        self._tell(Report(growing=grown, finished=whole, exit=code))
+        self._tell(Report(growing=grown, finished=finished(self.run, self.contents), exit=code))
 
     def stopped(self) -> None:
         """Say that the end came before the trainer began. A folder half prepared is no news of the run."""
@@ -81,8 +80,14 @@ class Node:
                 path.rmdir()
             elif path.is_file() and name != REPORT and order.files.get(name) != self.contents.of(path):
                 path.unlink()
+        brought: dict[str, Path] = {}
         for name, content in order.files.items():
-            self._bring(content, self.run.path / name)
+            target = self.run.path / name
+            if not target.exists() and content.sha256 in brought:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(brought[content.sha256], target)
+            self._bring(content, target)
+            brought[content.sha256] = target
         base = self.home / "bases" / f"{order.base.sha256}.gguf"
         self._bring(order.base, base)
         spec = self.run.spec()

@@ -21,6 +21,7 @@ import pytest
 MISSING = "These tests need Ray: pip install 'curator[ray]'."
 START_SECONDS = 180
 GONE_SECONDS = 20.0
+MOST_STARTS = 5
 
 
 class RayCluster:
@@ -28,7 +29,7 @@ class RayCluster:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port, self.client, self.dashboard, *self.agents = free_ports(5)
+        self.port, self.client, self.dashboard, *self.agents = free_ports(3 + MOST_STARTS)
         self.address = f"http://127.0.0.1:{self.dashboard}"
         self.starts = 0
 
@@ -38,12 +39,11 @@ class RayCluster:
 
     def start_head(self) -> None:
         ports = ("--port", self.port, "--ray-client-server-port", self.client, "--dashboard-port", self.dashboard)
-        self._start("head", "--head", "--num-cpus", 0, "--dashboard-agent-listen-port", self.agents[0], *ports)
+        self._start("head", "--head", "--num-cpus", 0, *ports)
 
     def start_node(self) -> None:
         here = socket.gethostbyname(socket.gethostname())
-        at = ("--address", f"{here}:{self.port}", "--dashboard-agent-listen-port", self.agents[1])
-        self._start("node", "--num-cpus", 1, *at)
+        self._start("node", "--num-cpus", 1, "--address", f"{here}:{self.port}")
         end = time.monotonic() + START_SECONDS
         while not self._has_node():
             assert time.monotonic() < end, "the node did not come up"
@@ -65,6 +65,7 @@ class RayCluster:
         more = ("--disable-usage-stats", "--min-worker-port", 0, "--max-worker-port", 0, "--object-store-memory", 10**8)
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", *options, *more]
         command += ["--temp-dir", self.folder / f"{half}{self.starts}"]
+        command += ["--dashboard-agent-listen-port", self.agents[self.starts]]  # a lost node keeps its own for a while
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
         environment |= {"XDG_CACHE_HOME": str(self.home(half)), "SOME_API_KEY": "the node's own secret"}
         environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"

@@ -25,9 +25,11 @@ pytestmark = pytest.mark.slow
 
 ADAPTER = "adapter/adapter_model.safetensors"
 STAGES: tuple[Stage, ...] = ("plan", "train", "convert")
-LONG = {"train": 60, "epochs": 30.0, "evals_per_epoch": 1, "patience": 100}
-STEPS = 450
-GRACE = 30.0
+LONG = {"train": 240, "epochs": 24.0, "batch_size": 8, "evals_per_epoch": 1, "patience": 100}
+"""About twelve seconds of training, so that something can happen meanwhile; two checkpoints are a turn apart."""
+STEPS = 720
+GRACE = 60.0
+PATIENCE = 300.0  # not how long it takes, but how long two busy cores may make it
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,7 @@ def planned(local: RunDir, tmp_path: Path) -> RunDir:
 
 
 def ended(child: Child) -> int | None:
-    wait_until(lambda: child.poll() is not None, 120)
+    wait_until(lambda: child.poll() is not None, PATIENCE)
     return child.poll()
 
 
@@ -83,7 +85,7 @@ def started(launcher: RayLauncher, run: RunDir) -> RayChild:
     """Start to train, and wait until a checkpoint came back while it goes on."""
     child = launcher.start("train", run)
     assert isinstance(child, RayChild)
-    wait_until(lambda: child.poll() is not None or saved(run), 120)
+    wait_until(lambda: child.poll() is not None or saved(run), PATIENCE)
     assert child.poll() is None, "it was over before anything was seen of it"
     return child
 

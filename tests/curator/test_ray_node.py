@@ -101,6 +101,16 @@ def test_what_a_node_has_of_an_attempt_that_was_lost_is_not_used_and_not_reporte
     assert head.reports and all(not report.finished and not report.growing for report in head.reports)
 
 
+def test_two_files_that_hold_the_same_are_asked_for_once(pair: Pair):
+    same = pair.here.split_file("val").read_bytes()
+    pair.here.split_file("test").write_bytes(same)
+
+    lacks = [report.lacks for report in pair.prepare().reports if report.lacks]
+
+    assert files(pair.there) == files(pair.here)
+    assert len(lacks) == len(set(lacks)), "said again, the same would be no news and never come"
+
+
 def test_a_file_that_broke_off_goes_on_where_it_stopped(pair: Pair):
     base = pair.here.base_gguf()
     (pair.home / "incoming" / sha256_of(base)).write_bytes(base.read_bytes()[:-10])
