@@ -1,0 +1,111 @@
+"""Our loop against trl's own, on the same batches: the same loss at every step, and the same adapter at the end.
+
+trl's SFTTrainer is used as it is: its preparation, collator, loss, optimiser and loop, nothing patched. Set equal are
+the tokens and which of them are taught (as `completion_mask`), the order of the examples (laid out beforehand and read
+in sequence), and our schedule, which without a warm-up is transformers' cosine.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+from safetensors.torch import load_file
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
+
+from tests.trainer.folders import make_run
+from trainer.data import Encoded, epoch_order
+from trainer.encoded import EncodedRun, encode
+from trainer.loading import load_base
+from trainer.rundir import RunDir
+from trainer.sft import train
+from trainer.spec import TrainSpec
+from trainer.teacher import lora_config
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:builtin type .* has no __module__ attribute:DeprecationWarning"  # SWIG types of sentencepiece
+)
+EPOCHS, STEPS = 2, 10
+Course = tuple[dict[int, float], dict[str, torch.Tensor]]
+
+
+@pytest.mark.parametrize("parts", [4, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_step_of_ours_is_a_step_of_trls(tmp_path: Path, parts: int) -> None:
+    """Whole batches at once, and batches in parts: trl accumulates single examples, ours goes by tokens."""
+    ours, theirs = (
+        make_run(
+            tmp_path / name, epochs=EPOCHS, learning_rate=1e-2, warmup_ratio=0, val=0,
+            lora={"dropout": 0}, micro_tokens=1024 if parts == 1 else 64,
+        )
+        for name in ("ours", "theirs")
+    )  # fmt: skip
+
+    losses, adapter = by_us(ours)
+    their_losses, their_adapter = by_trl(theirs, parts)
+
+    assert sorted(losses) == list(range(1, STEPS + 1))
+    assert losses[STEPS] < losses[1] - 0.5, "it did learn"
+    assert losses == pytest.approx(their_losses, rel=1e-4)
+    assert adapter.keys() == their_adapter.keys()
+    for name, weight in adapter.items():  # as wholes, because Adam makes much of the dust where a gradient is zero
+        assert (weight - their_adapter[name]).norm() <= 1e-3 * their_adapter[name].norm(), name
+
+
+def by_us(run: RunDir) -> Course:
+    train(run, load_base(run.base_gguf()), encode(run))
+    course = {e.step: e.loss for e in run.events() if e.kind == "step" and e.step and e.loss is not None}
+    return course, load_file(run.adapter / "adapter_model.safetensors")
+
+
+def by_trl(run: RunDir, parts: int) -> Course:
+    spec, data, base = run.spec(), encode(run), load_base(run.base_gguf())
+    config = SFTConfig(
+        output_dir=str(run.checkpoints),
+        per_device_train_batch_size=spec.batch_size // parts,
+        gradient_accumulation_steps=parts,
+        num_train_epochs=1,  # the rows hold every epoch
+        train_sampling_strategy="sequential",
+        completion_only_loss=True,
+        learning_rate=spec.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=0,
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        activation_checkpointing=False,
+        bf16=False,  # trl's usual is bfloat16
+        use_cpu=True,
+        seed=spec.seed,
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by an old name
+        trainer = SFTTrainer(
+            model=base.model,
+            args=config,
+            train_dataset=Dataset.from_list([_row(example) for example in _in_order(data, spec)]),
+            processing_class=base.tokenizer,
+            peft_config=lora_config(spec),
+        )
+        trainer.train()
+        trainer.model.save_pretrained(str(run.adapter), save_embedding_layers=False)
+    course = {entry["step"]: entry["loss"] for entry in trainer.state.log_history if "loss" in entry}
+    return course, load_file(run.adapter / "adapter_model.safetensors")
+
+
+def _in_order(data: EncodedRun, spec: TrainSpec) -> list[Encoded]:
+    lengths = [data.length(example) for example in data.train]
+    orders = (epoch_order(lengths, spec.batch_size, spec.seed, epoch) for epoch in range(EPOCHS))
+    return [data.train[at] for order in orders for at in order]
+
+
+def _row(example: Encoded) -> dict[str, list[int]]:
+    taught = [int(at >= example.start) for at in range(len(example.ids))]
+    return {"input_ids": list(example.ids), "completion_mask": taught}
