@@ -88,8 +88,8 @@ def open_session(engine: Engine, *, write: bool = False) -> Generator[Session]:
             session.commit()
 
 
-def migrate(engine: Engine) -> None:
-    """Bring the database to the newest schema; does nothing when it is there already."""
+def migrate(engine: Engine, revision: str = "head") -> None:
+    """Bring the database to the newest schema, or to one on the way; does nothing when it is there already."""
     from alembic import command
     from alembic.config import Config
 
@@ -97,4 +97,4 @@ def migrate(engine: Engine) -> None:
     config.set_main_option("script_location", str(MIGRATIONS))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)

@@ -17,9 +17,9 @@ from trainer.checkpoints import COMPLETE
 from trainer.rundir import RunDir
 from trainer.spec import Frozen, Stage
 
-INPUTS = ("spec.json", "train.jsonl", "val.jsonl", "test.jsonl", "pins.jsonl")
+INPUTS = ("spec.json", "train.jsonl", "val.jsonl", "test.jsonl", "pins.jsonl", "start")
 GROWING = ("events.jsonl", "trainer.log")
-FINISHED = ("plan.json", "adapter", "adapter.gguf", "model.gguf", "evaluation.json", "result.json")
+FINISHED = ("plan.json", "limits.json", "adapter", "adapter.gguf", "model.gguf", "evaluation.json", "result.json")
 REPORT = "report.json"
 PIECE = 8 << 20
 """Bytes of a file that travel at once; the head holds no more than this of it in memory."""
@@ -41,6 +41,7 @@ class Order(Frozen):
 
     stage: Stage
     base: Content
+    folder: Listing = Field(default={}, description="the base's full-precision files, if it has such a folder")
     files: Listing
 
 
@@ -103,7 +104,8 @@ def order(run: RunDir, stage: Stage, contents: Contents) -> Order:
         for inner, content in listing.items()
     }
     base = Content(size=run.base_gguf().stat().st_size, sha256=run.spec().base.sha256)
-    return Order(stage=stage, base=base, files=files)
+    folder = run.base_folder()
+    return Order(stage=stage, base=base, folder=contents.listing(folder) if folder else {}, files=files)
 
 
 def piece_name(job: str, lack: Lack) -> str:

@@ -13,8 +13,9 @@ import socket
 import zipfile
 
 from curator.errors import Invalid, Unavailable
-from curator.launchers.base import Child
+from curator.launchers.base import Child, Command
 from curator.launchers.environment import ROOT
+from curator.launchers.local import LocalLauncher
 from curator.launchers.mirror import keep_whole_lines
 from curator.launchers.parcel import GROWING
 from curator.launchers.ray_api import Away, Cluster
@@ -24,7 +25,7 @@ from trainer.net import BadUrl
 from trainer.rundir import RunDir
 from trainer.spec import Stage
 
-CODE = ("trainer/**/*.py", "curator/__init__.py", "curator/launchers/*.py")
+CODE = ("trainer/**/*.py", "trainer/*.jsonl", "curator/__init__.py", "curator/launchers/*.py")
 GRACE_SECONDS = 60.0
 SAVING_SHARE = 0.7  # of the grace; the rest is for bringing back what was saved
 PATIENCE_SECONDS = 120.0
@@ -52,11 +53,14 @@ class RayLauncher:
     def from_settings(cls, settings: Settings) -> RayLauncher:
         return cls(settings.ray_address, settings.ray_cpus, settings.ray_gpus)
 
-    def start(self, stage: Stage, run: RunDir) -> Child:
+    def start(self, stage: Command, run: RunDir) -> Child:
         """Go on with the job that an earlier worker left at work on this stage, or submit a new one.
 
-        Raises Unavailable when the cluster does not answer.
+        A base is tested here all the same, where the runtime is that will serve it. Raises Unavailable when the
+        cluster does not answer.
         """
+        if stage == "admit":
+            return LocalLauncher().start(stage, run)
         if run.did(stage):
             return Done()
         cluster = open_cluster(self.address)

@@ -194,9 +194,11 @@ class RayChild:
         wanted = order(self.run, self.note.stage, self.contents)
         if sha256 == wanted.base.sha256:
             return self.run.base_gguf()
-        for name, content in wanted.files.items():
-            if content.sha256 == sha256:
-                return self.run.path / name
+        folder = self.run.base_folder() or self.run.path
+        for where, files in ((self.run.path, wanted.files), (folder, wanted.folder)):
+            for name, content in files.items():
+                if content.sha256 == sha256:
+                    return where / name
         raise Torn(sha256)
 
 

@@ -33,7 +33,6 @@ from curator.launchers.parcel import (
     piece_name,
 )  # fmt: skip
 from trainer.rundir import RunDir, sha256_of, write_model
-from trainer.spec import BaseRef
 
 LOOK_SECONDS = 0.05
 REPORT_SECONDS = 0.3
@@ -91,7 +90,10 @@ class Node:
         base = self.home / "bases" / f"{order.base.sha256}.gguf"
         self._bring(order.base, base)
         spec = self.run.spec()
-        here = BaseRef(name=spec.base.name, gguf=str(base), sha256=spec.base.sha256)
+        folder = base.with_suffix("")
+        for name, content in order.folder.items():
+            self._bring(content, folder / name)
+        here = spec.base.model_copy(update={"gguf": str(base), "folder": str(folder) if order.folder else ""})
         write_model(self.run.spec_file, spec.model_copy(update={"base": here}))
         return order
 

@@ -21,7 +21,7 @@ from trainer.bases import refusals
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, httpserver: HTTPServer) -> Path:
     monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "models"))
     monkeypatch.setenv("CURATOR_HUB_URL", httpserver.url_for("").rstrip("/"))
-    monkeypatch.setattr(command, "open_launcher", launcher)
+    monkeypatch.setattr(command, "open_launcher", lambda _settings: launcher())
     run("init", "--home", tmp_path / "home", "--base", write_tiny_llama_gguf(tmp_path / "first.gguf"))
     return tmp_path / "home"
 
@@ -44,7 +44,7 @@ def test_bases_come_from_a_file_from_ollama_and_from_the_hub(
 
 
 def test_a_base_that_fails_its_check_ends_with_code_1(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "open_launcher", lambda: launcher("poor"))
+    monkeypatch.setattr(command, "open_launcher", lambda _settings: launcher("poor"))
 
     assert refusals.ROPE in run("base", "check", "--home", home, code=1)
     assert f"Tiny cannot be taught as it is. {refusals.ROPE}" in run("doctor", "--home", home, code=1)

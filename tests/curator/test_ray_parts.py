@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from io import BytesIO
@@ -12,13 +13,15 @@ import pytest
 
 from curator.errors import Invalid, Unavailable
 from curator.launchers import ray, ray_child
+from curator.launchers.environment import ROOT
 from curator.launchers.mirror import Mirror, Torn, keep_whole_lines
-from curator.launchers.parcel import Contents, Lack, Order, Report, order_name, piece_name
+from curator.launchers.parcel import FINISHED, GROWING, INPUTS, Contents, Lack, Order, Report, order_name, piece_name
 from curator.launchers.ray import RayLauncher, package
 from curator.launchers.ray_api import Away, Job
 from curator.launchers.ray_child import RayChild, read_note
 from tests.curator.teaching import wait_until
 from tests.trainer.folders import make_run
+from trainer import rundir
 from trainer.checkpoints import COMPLETE
 from trainer.rundir import RunDir, sha256_of
 from trainer.spec import Stage
@@ -132,8 +135,17 @@ def test_the_code_that_travels_is_the_trainer_and_the_same_each_time():
     names = zipfile.ZipFile(BytesIO(package())).namelist()
 
     assert package() == package()
-    assert {"trainer/__main__.py", "trainer/runtimes/base.py", "curator/launchers/ray_node.py"} <= set(names)
+    ours = {str(path.relative_to(ROOT)) for path in (ROOT / "trainer").rglob("*") if path.is_file()}
+    assert {name for name in ours if "__pycache__" not in name} <= set(names)
+    assert "curator/launchers/ray_node.py" in names
     assert all(name.startswith(("trainer/", "curator/launchers/")) or name == "curator/__init__.py" for name in names)
+
+
+def test_everything_that_a_run_folder_is_said_to_hold_travels():
+    known = {f"{name}{mark}" for name in (*INPUTS, *GROWING, *FINISHED, "checkpoints") for mark in ("", "/")}
+    said = re.findall(r"^(?:in|out): +(.+)$", rundir.__doc__ or "", re.MULTILINE)
+
+    assert len(said) == 2 and set(" ".join(said).split()) <= known
 
 
 def test_a_node_is_sent_the_pieces_it_asks_for(pretend: PretendCluster, run: RunDir, monkeypatch: pytest.MonkeyPatch):

@@ -172,7 +172,7 @@ def test_a_changed_number_of_reviews_is_folded_anew_by_a_worker(
     reviews.add(session, once, noor, form(once))
     for person in (noor, lin):
         reviews.add(session, twice, person, form(twice))
-    same = {"name": "F", "guidelines": "", "system_prompt": "", "prompt_style": "question", "base_id": None}
+    same = {"name": "F", "guidelines": "", "system_prompt": "", "prompt_style": "question"}
     projects.configure(session, project, **same, reviews_needed=2)
     assert jobs.claim(session, "light", "w") is None  # nothing changed
 

@@ -22,11 +22,14 @@ def look_through(engine: Engine, session: Session, project: Project, *records: R
 
 
 def updated(engine: Engine, session: Session, project: Project) -> None:
-    """Run the migration that asks for it on a home that stands before it."""
+    """Run the migration that asks for it, and only that, as on a home that stands before it."""
     session.rollback()
     with engine.begin() as connection:
+        newest = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar_one()
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0002'")
-    migrate(engine)
+    migrate(engine, "0003")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = ?", (newest,))
     reload(session, project)
 
 

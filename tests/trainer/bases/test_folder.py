@@ -56,7 +56,7 @@ def test_weights_come_from_the_folder_in_the_type_that_is_asked_for(gguf: Path, 
 
     exact = load_base(gguf, folder=original)
     rounded = load_base(gguf)
-    half = load_base(gguf, torch.bfloat16, original)
+    half = load_base(gguf, "bfloat16", original)
 
     assert torch.equal(exact.model.state_dict()[name], torch.from_numpy(weights[name]))
     assert not torch.equal(rounded.model.state_dict()[name], torch.from_numpy(weights[name]))
