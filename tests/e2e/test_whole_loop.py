@@ -106,10 +106,13 @@ def make_project(page: Page) -> None:
     page.get_by_role("button", name="Create").click()
     arrived(page, "Settings")
     page.get_by_label("System prompt").fill("You answer for a ferry line. Be brief.")
-    page.get_by_label("Base model").select_option(index=1)
     page.get_by_role("button", name="Save").click()
     expect(page.locator(".flash, #notice")).to_contain_text(["Saved."])
-    assert "SmolLM2" in page.get_by_label("Base model").locator("option:checked").inner_text()
+    page.locator("main a[href$='/bases']").click()
+    arrived(page, "Base model")
+    row = page.locator("#bases li").filter(has_text="SmolLM2")
+    row.get_by_role("button", name="Teach this one").click()
+    expect(row).to_contain_text("this project’s")
 
 
 def write_log(file: Path) -> Path:
