@@ -107,7 +107,7 @@ class Cluster:
         except httpx.TransportError as error:
             raise Away(repr(error)) from error
         _good(net.Answer(response.status_code, response.content))
-        _good(self._ask("GET", path))  # to ask is what starts the time after which it is forgotten
+        self._ask("GET", path)  # to ask is what starts the time after which it is forgotten; it may be taken by now
 
     def read(self, node: str, name: str) -> Iterator[bytes]:
         """Read a file in a node's log folder from its beginning; raises FileNotFoundError when it is not there."""

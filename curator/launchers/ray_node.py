@@ -32,7 +32,7 @@ from curator.launchers.parcel import (
     order_name,
     piece_name,
 )  # fmt: skip
-from trainer.rundir import RunDir, sha256_of, write_model
+from trainer.rundir import RunDir, sha256_of, write_model, written_whole
 
 LOOK_SECONDS = 0.05
 REPORT_SECONDS = 0.3
@@ -54,6 +54,7 @@ class Node:
         self.home = home
         self.head = GcsClient(address=os.environ["RAY_ADDRESS"])
         self.contents = Contents()
+        self.brought: dict[str, Path] = {}
         self.last: Report | None = None
 
     def report(self, code: int | None = None) -> None:
@@ -79,14 +80,8 @@ class Node:
                 path.rmdir()
             elif path.is_file() and name != REPORT and order.files.get(name) != self.contents.of(path):
                 path.unlink()
-        brought: dict[str, Path] = {}
         for name, content in order.files.items():
-            target = self.run.path / name
-            if not target.exists() and content.sha256 in brought:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(brought[content.sha256], target)
-            self._bring(content, target)
-            brought[content.sha256] = target
+            self._bring(content, self.run.path / name)
         base = self.home / "bases" / f"{order.base.sha256}.gguf"
         self._bring(order.base, base)
         spec = self.run.spec()
@@ -99,9 +94,14 @@ class Node:
 
     def _bring(self, content: Content, target: Path) -> None:
         """Ask for a file piece by piece, unless it is here; one that broke off goes on where it stopped."""
+        twin = self.brought.setdefault(content.sha256, target)
         if target.exists():
             return
         target.parent.mkdir(parents=True, exist_ok=True)
+        if twin != target:  # to ask for the same again would be no news, and nobody would answer
+            with written_whole(target) as copy:
+                shutil.copyfile(twin, copy)
+            return
         draft = self.home / "incoming" / content.sha256
         with draft.open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # another run on this node may be waiting for the same base
