@@ -272,6 +272,19 @@ def test_lines_come_once_and_whole_however_often_they_are_fetched(tmp_path: Path
     assert run.events_file.read_bytes() == b"one\ntwo\nthree\n"
 
 
+def test_a_worker_that_slept_between_reading_and_writing_doubles_no_line(tmp_path: Path):
+    run, report = RunDir(tmp_path), Report(growing={"events.jsonl": 8}, finished={})
+    successor = mirror(run, {"events.jsonl": b"one\ntwo\n"})
+
+    def read_and_sleep(_name: str) -> Iterator[bytes]:
+        successor.follow(report)
+        yield b"one\ntwo\n"
+
+    Mirror(run, read_and_sleep, Contents()).follow(report)
+
+    assert run.events_file.read_bytes() == b"one\ntwo\n"
+
+
 def test_a_line_that_was_cut_short_is_no_beginning_for_a_node(tmp_path: Path):
     whole, cut, empty = (written(tmp_path / name, text) for name, text in (("a", b"1\n"), ("b", b"1\n2"), ("c", b"")))
 
