@@ -1,4 +1,4 @@
-"""A lead teaches by keyboard, stops, goes on, reads the card. Worker, launcher and trainer are real; the base is tiny."""
+"""A lead teaches by keyboard, stops, goes on and reads. Worker, launcher and trainer are real, the base is tiny."""
 
 from __future__ import annotations
 
