@@ -13,6 +13,7 @@ from pathlib import Path
 from trainer.rundir import sha256_of, sync_files, sync_folder, written_whole
 
 COMPLETE = "COMPLETE"
+WEIGHTS = "adapter_model.safetensors"  # never a .bin: that is a pickle, and reading one runs what is in it
 KEPT = 2  # newest ones, besides the best
 NAME = re.compile(r"checkpoint-(\d+)")
 
@@ -41,7 +42,10 @@ def is_complete(folder: Path) -> bool:
     mark = folder / COMPLETE
     if not mark.exists():
         return False
-    for name, known in json.loads(mark.read_text(encoding="utf-8")).items():
+    listed = json.loads(mark.read_text(encoding="utf-8"))
+    if WEIGHTS not in listed:
+        return False
+    for name, known in listed.items():
         file = folder / name
         if not file.is_file() or file.stat().st_size != known["size"] or sha256_of(file) != known["sha256"]:
             return False

@@ -8,7 +8,15 @@ from trainer.gguf_summary import BadGguf
 from trainer.spec import FailureClass
 
 OUT_OF_MEMORY = ("can't allocate memory", "cannot allocate memory", "out of memory", "defaultcpuallocator")
-NO_SPACE = ("no space left on device", "disk quota exceeded", "pytorchstreamwriter failed")
+NO_SPACE = (
+    "no space left on device",
+    "disk quota exceeded",
+    "file too large",
+    "pytorchstreamwriter failed",
+    "iostream error",
+    "unexpected pos",
+)
+CARD = ("cuda error", "cudnn", "cublas", "nvidia driver", "hip error")
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
@@ -43,6 +51,13 @@ def explain(error: BaseException) -> tuple[FailureClass, str]:
             "disk",
             "The disk is full or cannot be written. Free some space and start the run again: "
             "it goes on from its last checkpoint.",
+        )
+    if any(words in text for words in CARD):
+        return (
+            "internal",
+            f"The graphics card or its driver failed ({str(error).splitlines()[0].rstrip('.')}). Update the driver, or "
+            "start Curator with CUDA_VISIBLE_DEVICES= (nothing behind it) to teach on the processor, and start the run "
+            "again: it goes on from its last checkpoint.",
         )
     return (
         "internal",

@@ -8,11 +8,14 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from trainer.failures import TrainerFailure
 from trainer.progress import Journal
 from trainer.spec import TrainSpec
 
 Stop = Callable[[], bool]
 """Answers whether the run was asked to stop."""
+
+AWAY_BY, AWAY_FOR = 3.0, 10  # nats above the first step's loss: answers 20 times less likely; steps in a row
 
 
 class Guide(TrainerCallback):
@@ -53,6 +56,13 @@ class Guide(TrainerCallback):
                 logs["learning_rate"],
                 self.tokens_seen(),
             )
+            if has_run_away(state):
+                raise TrainerFailure(
+                    "diverged",
+                    f"Learning went out of control before step {state.global_step}: for {AWAY_FOR} steps the loss was "
+                    "far above where it began. Nothing was published. Start a new run with a lower learning rate than "
+                    f"{self.spec.learning_rate:g}.",
+                )
 
     def on_evaluate(
         self,
@@ -78,3 +88,12 @@ def is_settled(state: TrainerState, patience: int) -> bool:
     """Tell whether the held-out loss has not improved for `patience` measurements."""
     later = [1 for entry in state.log_history if "eval_loss" in entry and entry["step"] > (state.best_global_step or 0)]
     return state.best_global_step is not None and len(later) >= patience
+
+
+def has_run_away(state: TrainerState) -> bool:
+    """Tell whether the loss has long been far above its start; unlike one that is no number, it could go on for ever.
+
+    Where held-out loss is measured, patience may end the run before this, with the best moment kept.
+    """
+    losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+    return len(losses) > AWAY_FOR and min(losses[-AWAY_FOR:]) > losses[0] + AWAY_BY

@@ -16,8 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
+from trainer.failures import TrainerFailure
 from trainer.spec import (
     Evaluation,
     Event,
@@ -109,12 +110,22 @@ def write_lines(path: Path, values: Iterable[BaseModel]) -> None:
 
 
 def read_lines(path: Path, kind: type[M]) -> Iterator[M]:
-    """Read JSON Lines back; a missing file has no lines."""
+    """Read JSON Lines back; a missing file has no lines. Raises TrainerFailure for a line that cannot be read."""
     if path.exists():
-        with path.open(encoding="utf-8") as file:
-            for line in file:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
                 if line.strip():
-                    yield kind.model_validate_json(line)
+                    yield _read_line(path, number, line, kind)
+
+
+def _read_line(path: Path, number: int, line: bytes, kind: type[M]) -> M:
+    try:
+        return kind.model_validate_json(line)
+    except ValidationError as error:
+        first = error.errors()[0]["msg"]
+        raise TrainerFailure(
+            "input", f"Line {number} of {path.name} cannot be read ({first}). Put it right, or start a new run."
+        ) from error
 
 
 @dataclass(frozen=True)

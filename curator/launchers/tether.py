@@ -16,6 +16,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+if sys.platform == "linux":
+    import resource
+
 PR_SET_PDEATHSIG = 1
 SCORE = Path("/proc/self/oom_score_adj")
 
@@ -35,6 +38,7 @@ def main() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
         if oom_score != "0":  # raising needs no rights; the web app must outlive a training that eats all memory
             SCORE.write_text(oom_score)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file holds people's questions, and gigabytes
     if os.getppid() != parent:  # it died before the wish was heard
         sys.exit(1)
     os.execvp(argv[0], argv)  # noqa: S606  an argument list of ours, no shell

@@ -217,6 +217,16 @@ def test_a_trainer_gets_no_secrets_and_no_hub(monkeypatch: pytest.MonkeyPatch):
     assert (environment["HARMLESS"], environment["HF_HUB_OFFLINE"]) == ("yes", "1")
 
 
+def test_a_trainer_that_crashes_leaves_no_core_file(tmp_path: Path):
+    """A core file holds everything it was taught. It may not ask for one later either, hence both limits."""
+    program = (sys.executable, "-c", "import resource; print(resource.getrlimit(resource.RLIMIT_CORE))")
+
+    child = LocalLauncher(program).start("plan", RunDir(tmp_path))
+    wait_until(lambda: child.poll() is not None)
+
+    assert RunDir(tmp_path).log_file.read_text().strip() == "(0, 0)"
+
+
 def test_a_recycled_pid_is_never_killed(tmp_path: Path):
     stranger = subprocess.Popen(["sleep", "60"], start_new_session=True)  # noqa: S607
     note = tmp_path / "child.json"
