@@ -47,7 +47,7 @@ def write(session: Session, run: Run, settings: Settings) -> RunDir:
     if before:
         shutil.rmtree(folder.start, ignore_errors=True)
         folder.start.mkdir()
-        link(continuing.adapter_of(before).iterdir(), folder.start)
+        link(RunDir(Path(before.folder)).adapter.iterdir(), folder.start)
     write_lines(folder.pins_file, pins.questions(session, project))
     write_model(folder.spec_file, spec)
     return folder

@@ -14,7 +14,7 @@ from curator.services.run_folder import log_tail
 from curator.services.run_progress import Progress, plan, progress, stage_ends
 from curator.settings import Settings
 from db.models import Base, Json, Project, Run, Snapshot, User, utc_now
-from trainer.spec import BaseRef, TrainSpec
+from trainer.spec import PREFERENCE_USUAL, BaseRef, TrainSpec
 
 __all__ = [
     "Progress", "Readiness", "RunCard", "cancel", "card", "evaluation", "get", "job_key", "live",
@@ -77,8 +77,10 @@ def start(session: Session, project: Project, snapshot: Snapshot, user: User | N
     base = bases.get(session, project.base_id)
     if refusal := bases.why_not(session, base):
         raise refusal
-    method = {"method": "dpo"} if snapshot.kind == "preference" else {}
-    spec = _recipe(project, base, _going_on(session, project, overrides) | method)
+    usual: Json = {"seed": project.seed} | project.recipe
+    if snapshot.kind == "preference":  # at the pace of approved answers, preferences end in loops
+        usual = {name: value for name, value in usual.items() if name not in PREFERENCE_USUAL} | {"method": "dpo"}
+    spec = _recipe(base, usual | _going_on(session, project, overrides))
     run = Run(
         project_id=project.id or 0,
         snapshot_id=snapshot.id or 0,
@@ -199,8 +201,7 @@ def _going_on(session: Session, project: Project, overrides: Json) -> Json:
     return overrides | {"lora": before.spec["lora"]}
 
 
-def _recipe(project: Project, base: Base, overrides: Json) -> TrainSpec:
-    fields: Json = {"seed": project.seed} | project.recipe | overrides
+def _recipe(base: Base, fields: Json) -> TrainSpec:
     if unknown := sorted(fields.keys() & GIVEN | fields.keys() - TrainSpec.model_fields.keys()):
         raise Invalid("A recipe has no field %(field)s. Remove it.", field=", ".join(unknown))
     try:

@@ -139,8 +139,13 @@ def test_preferences_are_learnt_as_pairs_each_under_its_own_name(room: Classroom
         session.flush()
         room.snapshot = snapshots.freeze(session, project, "p1", kind="preference")
 
+    with open_session(room.engine, write=True) as session:  # a pace for approved answers, ruinous for preferences
+        session.get_one(Project, room.project.id).recipe = {"learning_rate": 1e-3, "epochs": 3, "batch_size": 4}
+    room.project.recipe = {"learning_rate": 1e-3, "epochs": 3, "batch_size": 4}
+
     folder = written(room, continues=1)
 
+    assert folder.spec().batch_size == 4
     pairs = [example for split in ("train", "val", "test") for example in folder.examples(split)]
     assert folder.spec().method == "dpo"
     assert folder.spec().learning_rate == 5e-6
