@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 import warnings
+from itertools import groupby
 
 import torch
 from peft import get_peft_model
@@ -128,8 +129,12 @@ def as_text(found: Plan, machine: str, *, colour: bool = False) -> str:
         f"The longest example has {found.longest}.",
         *bars,
         f"{found.steps} steps, about {max(1, round(found.estimated_seconds / 60))} min on {machine}.",
+        f"It needs about {found.memory / 1e9:.1f} GB of memory; {found.free_memory / 1e9:.1f} GB are free. "
+        f"It learns in {found.precision}{', and computes activations twice to save memory' * found.checkpointing}.",
         f"An answer ends with {found.end_of_turn}, and the model is taught to write it.",
     ]
+    if found.shortened:
+        lines.append(f"Without some of their passages, to be short enough: {', '.join(found.shortened)}.")
     if found.too_long:
         lines.append(f"Left out because they are too long: {', '.join(found.too_long)}.")
     taught = "in green" if colour else "between ⟦ and ⟧"
@@ -137,6 +142,10 @@ def as_text(found: Plan, machine: str, *, colour: bool = False) -> str:
 
 
 def _painted(spans: list[TokenSpan], *, colour: bool) -> str:
-    asked = "".join(span.text for span in spans if not span.trained)
-    taught = "".join(span.text for span in spans if span.trained)
-    return f"{DIM}{asked}{PLAIN}{GREEN}{taught}{PLAIN}" if colour else f"{asked}⟦{taught}⟧"
+    def painted(text: str, *, taught: bool) -> str:
+        if colour:
+            return f"{GREEN if taught else DIM}{text}{PLAIN}"
+        return f"⟦{text}⟧" if taught else text
+
+    pieces = groupby(spans, lambda span: span.trained)
+    return "".join(painted("".join(span.text for span in piece), taught=taught) for taught, piece in pieces)

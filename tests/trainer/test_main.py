@@ -16,7 +16,7 @@ from tests.trainer.test_sft import wait_for
 from trainer.__main__ import CANCELLED, DONE, FAILED, MISUSED, main
 from trainer.failures import explain
 from trainer.rundir import RunDir
-from trainer.spec import Event
+from trainer.spec import Event, Example, Message
 
 pytestmark = [
     pytest.mark.filterwarnings(
@@ -56,8 +56,23 @@ def test_plan_shows_lengths_time_and_one_example(tmp_path: Path, capsys: pytest.
     assert 0 < plan.answer_tokens < plan.total_tokens
     assert plan.estimated_seconds > 0
     assert "".join(span.text for span in plan.example if span.trained).endswith("<|im_end|>")
-    assert "⟦" in said
+    assert said.count("⟦") == 2  # in the legend, and before the one answer
     assert "10 steps" in said
+    assert plan.memory > 600e6
+    assert f"needs about {plan.memory / 1e9:.1f} GB" in said
+
+
+def test_plan_shows_every_answer_that_is_taught_where_it_stands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = ("First?", "One way.", "Second?", "Yes.")
+    turns = [Message(role="assistant" if n % 2 else "user", content=text) for n, text in enumerate(texts)]
+    run = make_run(tmp_path, train=0, examples=[Example(id="x", group="x", messages=turns)], turns="all")
+
+    assert main(["plan", str(run.path)]) == DONE
+
+    said = capsys.readouterr().out
+    assert said.index("First?") < said.index("⟦One way.") < said.index("Second?") < said.index("⟦Yes.")
 
 
 @pytest.mark.parametrize("asked", ["auto", "float32"])
