@@ -101,3 +101,8 @@ def test_a_runtime_with_another_favourite_is_infinitely_far_away(mirror: Mirror)
 
 def test_no_prompt_is_no_proof() -> None:
     assert not Parity(prompts=0, same_tokens=0, gap=0.0).check().passed
+
+
+@pytest.mark.parametrize(("worst", "passed"), [(0.09, True), (0.11, False)])
+def test_one_prompt_may_be_farther_off_than_the_mean_but_not_much(worst: float, passed: bool) -> None:
+    assert Parity(prompts=3, same_tokens=3, gap=0.04, worst_gap=worst).check().passed == passed
