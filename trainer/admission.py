@@ -8,29 +8,24 @@ transformers and in llama.cpp, on the very file that will be served. What differ
 
 from __future__ import annotations
 
-import shutil
 import traceback
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
 
-from trainer.asking import runtime_installed
+from trainer.asking import quiet, runtime_installed, runtime_of_its_own
 from trainer.bases import digest, refusals
 from trainer.data import Encoder
 from trainer.encoded import encoder_for
 from trainer.failures import TrainerFailure
 from trainer.gguf_check import check
 from trainer.gguf_summary import BadGguf, GgufSummary
-from trainer.hardware import detect
 from trainer.loading import load_base
 from trainer.parity import Parity, compare
 from trainer.rundir import write_model
 from trainer.runtimes.base import Publication, RuntimeFailure, RuntimeUnavailable
-from trainer.runtimes.embedded import EmbeddedHost
-from trainer.runtimes.llamacpp import LlamaCppRuntime
 from trainer.spec import Admission, BaseRef, Message
 
 TAG = "base"
@@ -53,13 +48,13 @@ CONVERSATIONS: tuple[tuple[Message, ...], ...] = (
 def admit(folder: Path) -> Admission:
     """Test the base that a folder names and write down what was found."""
     base = BaseRef.model_validate_json((folder / "base.json").read_text(encoding="utf-8"))
-    found = _tested(base, folder / ".runtime")
+    found = _tested(base, folder)
     write_model(folder / "admission.json", found)
     print(f"{found.state}. {found.sentence} {found.detail}".strip())
     return found
 
 
-def _tested(base: BaseRef, home: Path) -> Admission:
+def _tested(base: BaseRef, folder: Path) -> Admission:
     if not runtime_installed():
         return Admission(state="not checked", sentence=refusals.NO_RUNTIME)
     gguf, full = Path(base.gguf), Path(base.folder) if base.folder else None
@@ -76,7 +71,8 @@ def _tested(base: BaseRef, home: Path) -> Admission:
     if not turns_alike(model, summary):
         return Admission(state="failed", sentence=refusals.OTHER_FOLDER if full else refusals.ROPE)
     try:
-        with _served(gguf, home) as runtime:
+        with runtime_of_its_own(folder) as runtime:
+            runtime.publish(Publication(TAG, gguf, context=CONTEXT), quiet)
             conversations = [_accepted(encoder, messages) for messages in CONVERSATIONS]
             found = compare(model, encoder, runtime, TAG, conversations, exact=full is None)
     except RuntimeUnavailable as failure:
@@ -124,17 +120,3 @@ def _accepted(encoder: Encoder, messages: Sequence[Message]) -> Sequence[Message
     except TrainerFailure:
         return [message for message in messages if message.role != "system"]
     return messages
-
-
-@contextmanager
-def _served(gguf: Path, home: Path) -> Generator[LlamaCppRuntime]:
-    """Serve the base from a home of its own. Raises RuntimeFailure with a sentence."""
-    shutil.rmtree(home, ignore_errors=True)
-    home.mkdir(mode=0o700)
-    try:
-        with EmbeddedHost(home, threads=detect().threads):
-            runtime = LlamaCppRuntime(home)
-            runtime.publish(Publication(TAG, gguf, context=CONTEXT), lambda _word, _share: None)
-            yield runtime
-    finally:
-        shutil.rmtree(home, ignore_errors=True)

@@ -8,6 +8,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -91,21 +92,27 @@ def served(run: RunDir, context: int) -> Generator[LlamaCppRuntime]:
 
     Raises RuntimeFailure with a sentence. `context` in tokens.
     """
-    home = run.path / ".runtime"
+    base = run.base_gguf()
+    with runtime_of_its_own(run.path, run.spec().threads) as runtime:
+        # the adapter first: a later one would restart the process that serves the base
+        runtime.publish(Publication(NEW, base, adapter=run.adapter_gguf, context=context), quiet)
+        runtime.publish(Publication(OLD, base, context=context), quiet)
+        runtime.publish(Publication(MERGED, base, merged=run.model_gguf, context=context), quiet)
+        yield runtime
+
+
+@contextmanager
+def runtime_of_its_own(folder: Path, threads: int | None = None) -> Generator[LlamaCppRuntime]:
+    """Run the embedded runtime from a home inside a folder, gone again afterwards. Raises RuntimeFailure."""
+    home = folder / ".runtime"
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(mode=0o700)
-    base = run.base_gguf()
     try:
-        with EmbeddedHost(home, threads=detect(run.spec().threads).threads):
-            runtime = LlamaCppRuntime(home)
-            # the adapter first: a later one would restart the process that serves the base
-            runtime.publish(Publication(NEW, base, adapter=run.adapter_gguf, context=context), _quiet)
-            runtime.publish(Publication(OLD, base, context=context), _quiet)
-            runtime.publish(Publication(MERGED, base, merged=run.model_gguf, context=context), _quiet)
-            yield runtime
+        with EmbeddedHost(home, threads=detect(threads).threads):
+            yield LlamaCppRuntime(home)
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def _quiet(_word: str, _share: float | None) -> None:
+def quiet(_word: str, _share: float | None) -> None:
     """Report nothing; publishing here takes a second or two."""

@@ -18,9 +18,9 @@ from torch.autograd.function import once_differentiable
 from transformers import PreTrainedModel
 
 from trainer.data import IGNORED, Encoded, Micro, micro_batches
+from trainer.rundir import MICRO_TOKENS
 
 CHUNK = 512  # rows of scores at a time: 100 MB at a vocabulary of 49,152
-MICRO_TOKENS = 1024  # bounds memory; larger parts are no faster on a CPU
 MICRO_TOKENS_GPU = 16384
 RESCALED = ("logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
 

@@ -36,6 +36,7 @@ from trainer.spec import (
 M = TypeVar("M", bound=BaseModel)
 
 BLOCK = 4096
+MICRO_TOKENS = 1024  # go through the model at once on a CPU; larger parts are no faster and take more memory
 
 
 def sync_folder(folder: Path) -> None:
@@ -220,7 +221,7 @@ class RunDir:
     def limits(self) -> Limits | None:
         return _read(self.limits_file, Limits)
 
-    def take_less_at_once(self, usual: int = 1024) -> bool:
+    def take_less_at_once(self, usual: int = MICRO_TOKENS) -> bool:
         """After memory ran out, note to go on with half as many tokens at once; False when that was noted before.
 
         `usual` is what goes through the model when the spec does not say.

@@ -157,9 +157,3 @@ def _is_over(folder: Path, spec: TrainSpec, steps: int) -> bool:
 
 def _state(folder: Path) -> TrainerState:
     return TrainerState.load_from_json(str(folder / "trainer_state.json"))
-
-
-def state_of(run: RunDir) -> TrainerState | None:
-    """Answer what the newest complete checkpoint knows about the run's course."""
-    folder = checkpoints.newest(run.checkpoints)
-    return _state(folder) if folder else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -36,9 +37,10 @@ def forget(session: Session, base: Base) -> None:
     request(session, base)
 
 
-def under_way(session: Session, base: Base) -> bool:
-    """Tell whether the base waits for the test or is in it."""
-    return jobs.live_job(session, _key(base)) is not None
+def under_way(session: Session, bases: Sequence[Base]) -> set[int | None]:
+    """Answer the ids of the bases that wait for the test or are in it."""
+    live = jobs.live_keys(session, "admit")
+    return {base.id for base in bases if _key(base) in live}
 
 
 def admit(work: Work) -> None:

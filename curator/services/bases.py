@@ -105,7 +105,7 @@ def choose(session: Session, project: Project, base: Base) -> None:
 
 def why_not(session: Session, base: Base) -> CuratorError | None:
     """Say why a base must not be taught. One that could not be tested may be; the gate tests every version again."""
-    if admission.under_way(session, base):
+    if admission.under_way(session, [base]):
         return Conflict("This base model is being checked. Wait until that is done, about a minute.")
     if base.admission == "failed":
         return Invalid("%(problem)s", problem=base.admission_message)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import groupby, islice
 from typing import Any
 
@@ -17,6 +17,8 @@ from curator.services.counts import COUNTED
 from db.models import Passage, PreferencePair, Project, Record, Review
 
 BATCH = 1_000
+Passages = dict[int | None, list[tuple[str, str]]]
+"""(document, text) of passages by their record's id."""
 _record = Record.__table__  # pyright: ignore[reportAttributeAccessIssue] # SQLModel does not declare it
 _review = Review.__table__  # pyright: ignore[reportAttributeAccessIssue] # SQLModel does not declare it
 _passage = Passage.__table__  # pyright: ignore[reportAttributeAccessIssue] # SQLModel does not declare it
@@ -101,7 +103,8 @@ def settled_examples(session: Session, project: Project, *, suspects: bool = Fal
     last = 0
     while page := fetch(session, query.where(_record.c.id > last)):
         last = page[-1].id
-        passages = _passages(session, page) if project.prompt_style == "passages" else {}
+        told = cache(partial(_passages, session, [row.id for row in page]))  # asked for once a page, if at all
+        passages = told() if project.prompt_style == "passages" else {}
         for row in page:
             if row.signals.get("truncated") and row.new_answer is None:
                 continue
@@ -114,7 +117,7 @@ def settled_examples(session: Session, project: Project, *, suspects: bool = Fal
             if blocks := passage_blocks(passages.get(row.id, ())):
                 content["passages"] = blocks  # so that the trainer can leave some out of an example that is too long
             said = [question, answer, *(turn["content"] for turn in turns)]
-            yield Draft(row.id, row.group, content, partial(_row_personal, session, row, said))
+            yield Draft(row.id, row.group, content, partial(_row_personal, row, said, told))
 
 
 def count_personal(session: Session, project: Project) -> int:
@@ -123,22 +126,21 @@ def count_personal(session: Session, project: Project) -> int:
     return sum(islice(found, COUNTED + 1))
 
 
-def _row_personal(session: Session, row: Row[Any], said: Sequence[str]) -> bool:
+def _row_personal(row: Row[Any], said: Sequence[str], told: Callable[[], Passages]) -> bool:
     """Tell whether an example holds personal data; where the light job found none, only what was typed is looked at."""
     if row.personal == "":
         said = [row.new_question or "", row.new_answer or "", *(row.new_turns or {}).values()]
-    return _personal(session, row.id, said)
+    return _personal(row.id, said, told)
 
 
-def _personal(session: Session, record_id: int | None, said: Sequence[str]) -> bool:
-    texts = select(_passage.c.text).where(_passage.c.record_id == record_id)
-    return bool(personal.kinds(said, lambda: [row.text for row in fetch(session, texts)]))
+def _personal(record_id: int | None, said: Sequence[str], told: Callable[[], Passages]) -> bool:
+    return bool(personal.kinds(said, lambda: [text for _, text in told().get(record_id, ())]))
 
 
-def _passages(session: Session, page: Sequence[Row[Any]]) -> dict[int, list[tuple[str, str]]]:
+def _passages(session: Session, records: Sequence[int | None]) -> Passages:
     query = (
         select(_passage.c.record_id, _passage.c.document, _passage.c.text)
-        .where(_passage.c.record_id.in_([row.id for row in page]))
+        .where(_passage.c.record_id.in_([id_ for id_ in records if id_ is not None]))
         .order_by(_passage.c.record_id, _passage.c.position)
     )
     rows = fetch(session, query)
@@ -151,8 +153,9 @@ def settled_pairs(session: Session, project: Project) -> Iterator[Draft]:
     last = 0
     while page := fetch(session, query.where(_pair.c.id > last).limit(BATCH)):
         last = page[-1].id
+        told = cache(partial(_passages, session, [row.record_id for row in page]))
         for row in page:
             content = {"prompt": row.prompt, "chosen": row.chosen, "rejected": row.rejected}
             asked = [turn["content"] for turn in row.prompt if turn["role"] != "system"]  # which is the project's own
             said = [*asked, row.chosen, row.rejected]
-            yield Draft(row.record_id, row.group, content, partial(_personal, session, row.record_id, said))
+            yield Draft(row.record_id, row.group, content, partial(_personal, row.record_id, said, told))

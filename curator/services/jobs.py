@@ -87,6 +87,11 @@ def live_job(session: Session, key: str) -> Job | None:
     return session.exec(select(Job).where(Job.key == key, col(Job.state).in_(LIVE))).first()
 
 
+def live_keys(session: Session, kind: str) -> set[str]:
+    """Answer the keys of all queued or running jobs of a kind."""
+    return set(session.exec(select(Job.key).where(Job.kind == kind, col(Job.state).in_(LIVE))))
+
+
 def claim(session: Session, queue: Queue, worker: str, now: datetime | None = None) -> Job | None:
     """Take the oldest job that is due, or whose worker fell silent, in one conditional UPDATE."""
     now = now or utc_now()

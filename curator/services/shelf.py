@@ -56,7 +56,9 @@ class Offers:
 
 def bases(session: Session, project: Project) -> list[Row]:
     """List the bases that are here, the project's own first."""
-    rows = [_row(session, project, base) for base in bases_.all_bases(session)]
+    known = bases_.all_bases(session)
+    checking = admission.under_way(session, known)
+    rows = [_row(project, base, checking=base.id in checking) for base in known]
     return sorted(rows, key=lambda row: not row.chosen)
 
 
@@ -68,11 +70,11 @@ def offers(rows: Sequence[Row]) -> Offers:
     return Offers(stored, curated)
 
 
-def _row(session: Session, project: Project, base: Base) -> Row:
+def _row(project: Project, base: Base, *, checking: bool) -> Row:
     state: State = "not checked"
     if not bases_.is_there(base):
         state = "gone"
-    elif admission.under_way(session, base):
+    elif checking:
         state = "checking"
     elif base.admission in ("passed", "failed"):
         state = "passed" if base.admission == "passed" else "failed"

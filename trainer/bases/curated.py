@@ -14,7 +14,7 @@ EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110d
 SECONDS_PER_EXAMPLE = 1.3  # SmolLM2-135M, 3 epochs, 2 cores, short answers
 MEASURED_PARAMETERS = 134_515_008
 
-MB = 1_000_000
+M = 1_000_000  # bytes, or weights
 
 
 @dataclass(frozen=True)
@@ -39,41 +39,41 @@ APACHE, LLAMA, GEMMA = "Apache-2.0", "Llama 3.2 Community License", "Gemma Terms
 LLAMA_LANGUAGES = ("en", "de", "fr", "it", "pt", "hi", "es", "th")
 
 CURATED: tuple[Curated, ...] = (
-    Curated("SmolLM2-135M-Instruct", 135 * MB, APACHE, ("en",), 98 * MB, sha256=EMBEDDED_SHA256),
+    Curated("SmolLM2-135M-Instruct", 135 * M, APACHE, ("en",), 98 * M, sha256=EMBEDDED_SHA256),
     Curated(
-        "gemma-3-270m-it", 270 * MB, GEMMA, (), 290 * MB,
+        "gemma-3-270m-it", 270 * M, GEMMA, (), 290 * M,
         "ggml-org/gemma-3-270m-it-GGUF", "gemma-3-270m-it-Q8_0.gguf", "gemma3:270m",
     ),
     Curated(
-        "SmolLM2-360M-Instruct", 360 * MB, APACHE, ("en",), 390 * MB,
+        "SmolLM2-360M-Instruct", 360 * M, APACHE, ("en",), 390 * M,
         "bartowski/SmolLM2-360M-Instruct-GGUF", "SmolLM2-360M-Instruct-Q8_0.gguf", "smollm2:360m",
     ),
     Curated(
-        "Qwen2.5-0.5B-Instruct", 490 * MB, APACHE, ("en", "zh", "+"), 680 * MB,
+        "Qwen2.5-0.5B-Instruct", 490 * M, APACHE, ("en", "zh", "+"), 680 * M,
         "Qwen/Qwen2.5-0.5B-Instruct-GGUF", "qwen2.5-0.5b-instruct-q8_0.gguf", "qwen2.5:0.5b",
     ),
     Curated(
-        "Qwen3-0.6B", 600 * MB, APACHE, ("en", "zh", "+"), 640 * MB,
+        "Qwen3-0.6B", 600 * M, APACHE, ("en", "zh", "+"), 640 * M,
         "Qwen/Qwen3-0.6B-GGUF", "Qwen3-0.6B-Q8_0.gguf", "qwen3:0.6b",
     ),
     Curated(
-        "gemma-3-1b-it", 1_000 * MB, GEMMA, ("en",), 1_070 * MB,
+        "gemma-3-1b-it", 1_000 * M, GEMMA, ("en",), 1_070 * M,
         "ggml-org/gemma-3-1b-it-GGUF", "gemma-3-1b-it-Q8_0.gguf", "gemma3:1b",
     ),
     Curated(
-        "Llama-3.2-1B-Instruct", 1_240 * MB, LLAMA, LLAMA_LANGUAGES, 1_320 * MB,
+        "Llama-3.2-1B-Instruct", 1_240 * M, LLAMA, LLAMA_LANGUAGES, 1_320 * M,
         "bartowski/Llama-3.2-1B-Instruct-GGUF", "Llama-3.2-1B-Instruct-Q8_0.gguf", "llama3.2:1b",
     ),
     Curated(
-        "Qwen2.5-1.5B-Instruct", 1_540 * MB, APACHE, ("en", "zh", "+"), 1_890 * MB,
+        "Qwen2.5-1.5B-Instruct", 1_540 * M, APACHE, ("en", "zh", "+"), 1_890 * M,
         "Qwen/Qwen2.5-1.5B-Instruct-GGUF", "qwen2.5-1.5b-instruct-q8_0.gguf", "qwen2.5:1.5b",
     ),
     Curated(
-        "SmolLM2-1.7B-Instruct", 1_710 * MB, APACHE, ("en",), 1_820 * MB,
+        "SmolLM2-1.7B-Instruct", 1_710 * M, APACHE, ("en",), 1_820 * M,
         "bartowski/SmolLM2-1.7B-Instruct-GGUF", "SmolLM2-1.7B-Instruct-Q8_0.gguf", "smollm2:1.7b",
     ),
     Curated(
-        "Qwen3-1.7B", 1_720 * MB, APACHE, ("en", "zh", "+"), 1_830 * MB,
+        "Qwen3-1.7B", 1_720 * M, APACHE, ("en", "zh", "+"), 1_830 * M,
         "Qwen/Qwen3-1.7B-GGUF", "Qwen3-1.7B-Q8_0.gguf", "qwen3:1.7b",
     ),
 )  # fmt: skip
