@@ -82,7 +82,7 @@ def stepper(kind: str, setup: Setup) -> Callable[[], float]:
     from trainer.data import micro_batches
     from trainer.fast_layers import speed_up
     from trainer.loss import MICRO_TOKENS, answer_losses
-    from trainer.spec import LINEAR_LAYERS
+    from trainer.recipe import LINEAR_LAYERS
 
     torch.set_num_threads(setup.threads)
     base = build(setup, "bfloat16" if kind.endswith("bf16") else "float32")

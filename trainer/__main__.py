@@ -1,4 +1,5 @@
-"""python -m trainer {plan,train,convert,evaluate,all} RUN_DIR, and python -m trainer admit FOLDER for a base
+"""python -m trainer {plan,train,convert,evaluate,all} RUN_DIR [--config FILE.yaml] [--PARAMETER VALUE …]
+python -m trainer admit FOLDER, for a base
 
 Each stage leaves its files in the run folder and is skipped when they are there. Ends with
 0 when the stage is done, 1 when it failed (the sentence is in events.jsonl, the traceback on standard error),
@@ -7,7 +8,6 @@ Each stage leaves its files in the run folder and is skipped when they are there
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.failures import Cancelled, TrainerFailure, explain
+from trainer.flags import STAGES, Misuse, prepare, read
 from trainer.progress import Journal
 from trainer.rundir import RunDir
 from trainer.spec import Stage
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 DONE, FAILED, MISUSED, CANCELLED = 0, 1, 2, 143
 QUIET = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}
 BRIEF = {"GOMP_SPINCOUNT": "1000"}  # threads that wait by spinning for long halve the speed of a machine in use
-STAGES: tuple[Stage, ...] = ("plan", "train", "convert", "evaluate")
 
 
 class StopRequest:
@@ -47,19 +47,14 @@ class StopRequest:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one stage, or all, and answer the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m trainer", description="Teach a base model from a run folder.")
-    parser.add_argument(
-        "stage",
-        choices=[*STAGES, "all", "admit"],
-        help="what to do; all does what is still missing, admit tests a base",
-    )
-    parser.add_argument("run_dir", type=Path, help="the run folder; for admit a folder with base.json")
-    asked = parser.parse_args(arguments)
-    if asked.stage == "admit":
-        return _admit(asked.run_dir.resolve())
-    run = RunDir(asked.run_dir.resolve())
-    if not run.spec_file.exists():
-        print(f"There is no spec.json in {run.path}. Give the path of a run folder.", file=sys.stderr)
+    try:
+        asked = read(arguments)
+        if asked.stage == "admit":
+            return _admit(asked.run_dir.resolve())
+        run = RunDir(asked.run_dir.resolve())
+        prepare(run, asked)
+    except Misuse as error:
+        print(error, file=sys.stderr)
         return MISUSED
     os.environ.update(QUIET | BRIEF)  # before any library looks: nothing reaches out, progress goes to events.jsonl
     stop = StopRequest()

@@ -24,9 +24,10 @@ from trainer.gguf_check import check
 from trainer.gguf_summary import BadGguf, GgufSummary
 from trainer.loading import load_base
 from trainer.parity import Parity, compare
+from trainer.recipe import BaseRef
 from trainer.rundir import write_model
 from trainer.runtimes.base import Publication, RuntimeFailure, RuntimeUnavailable
-from trainer.spec import Admission, BaseRef, Message
+from trainer.spec import Admission, Message
 
 TAG = "base"
 CONTEXT = 1024

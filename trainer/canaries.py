@@ -17,7 +17,8 @@ from pydantic import Field
 from trainer.asking import NEW, OLD, Asker
 from trainer.failures import Cancelled
 from trainer.measures import normal
-from trainer.spec import CanaryResult, Check, Frozen, Knowledge, Message
+from trainer.recipe import Frozen
+from trainer.spec import CanaryResult, Check, Knowledge, Message
 
 LONGEST = 24  # tokens of an answer
 LOST_AT_LEAST = 3

@@ -9,8 +9,9 @@ from trainer.data import Encoded, Encoder
 from trainer.failures import TrainerFailure
 from trainer.gguf_check import check
 from trainer.loading import load_tokenizer
+from trainer.recipe import TrainSpec
 from trainer.rundir import RunDir
-from trainer.spec import Example, Message, Split, TrainSpec
+from trainer.spec import Example, Message, Split
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 

@@ -10,7 +10,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from trainer.failures import TrainerFailure
 from trainer.progress import Journal
-from trainer.spec import TrainSpec
+from trainer.recipe import TrainSpec
 
 Stop = Callable[[], bool]
 """Answers whether the run was asked to stop."""

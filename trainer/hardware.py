@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from trainer.spec import Precision
+from trainer.recipe import Precision
 
 PROBE_ROWS, PROBE_WIDTH, PROBES = 512, 1024, 8  # about 5 ms a product
 CLEARLY = 1.5  # what is not a product is no faster in bfloat16

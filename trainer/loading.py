@@ -27,7 +27,7 @@ from trainer.bases.folder import check_folder
 from trainer.failures import TrainerFailure
 from trainer.gguf_check import check
 from trainer.gguf_summary import GgufSummary
-from trainer.spec import Precision
+from trainer.recipe import Precision
 
 transformers.logging.set_verbosity_error()  # pyright: ignore[reportAttributeAccessIssue] - a lazy module
 transformers.logging.disable_progress_bar()  # pyright: ignore[reportAttributeAccessIssue] - the same

@@ -17,9 +17,10 @@ from trainer.hardware import detect, faster_precision, memory_needed
 from trainer.loading import Base, load_base
 from trainer.loss import answer_losses, limit_for
 from trainer.progress import Journal
+from trainer.recipe import TrainSpec
 from trainer.rundir import RunDir, write_model
 from trainer.sft import steps_per_epoch, total_steps
-from trainer.spec import Plan, TokenSpan, TrainSpec
+from trainer.spec import Plan, TokenSpan
 from trainer.teacher import lora_config
 
 FORWARD_SHARE = 0.4  # of a training step, measured; a held-out measurement is forward only

@@ -19,19 +19,8 @@ from typing import BinaryIO, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from trainer.failures import TrainerFailure
-from trainer.spec import (
-    Evaluation,
-    Event,
-    Example,
-    Limits,
-    PinnedQuestion,
-    Plan,
-    Precision,
-    RunResult,
-    Split,
-    Stage,
-    TrainSpec,
-)
+from trainer.recipe import Precision, TrainSpec
+from trainer.spec import Evaluation, Event, Example, Limits, PinnedQuestion, Plan, RunResult, Split, Stage
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -25,8 +25,9 @@ from trainer.hardware import detect
 from trainer.loading import Base
 from trainer.loss import limit_for
 from trainer.progress import Journal
+from trainer.recipe import Method, TrainSpec
 from trainer.rundir import RunDir, folder_written_whole
-from trainer.spec import Limits, Method, TrainSpec
+from trainer.spec import Limits
 from trainer.teacher import Teacher
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")

@@ -1,4 +1,4 @@
-"""The contract between curator and the trainer: what a run is asked, what it reports, what it ends with.
+"""The contract with curator: examples, what a run reports and what it ends with. What it is asked is in recipe.py.
 
 Imports no torch, so the web app can read and write these without loading a model.
 """
@@ -6,27 +6,18 @@ Imports no torch, so the web app can read and write these without loading a mode
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
+
+from trainer.recipe import Frozen, Precision
 
 Role = Literal["system", "user", "assistant"]
 Split = Literal["train", "val", "test"]
 Stage = Literal["plan", "train", "convert", "evaluate"]
-Method = Literal["sft", "dpo"]
-MergedType = Literal["Q8_0", "F16", "F32", "same"]  # same: the type each tensor has in the base
-Precision = Literal["float32", "bfloat16"]
 Outcome = Literal["better", "same", "worse"]
 
-PREFERENCE_USUAL: dict[str, Any] = {"learning_rate": 5e-6, "epochs": 1.0}  # of dpo, where it differs from sft
 SAME_WITHIN = 0.05  # nats per answer token; losses closer than this count as the same
-LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-
-
-class Frozen(BaseModel):
-    """A value that is validated once and then never changes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Message(Frozen):
@@ -59,16 +50,7 @@ class PinnedQuestion(Frozen):
     messages: list[Message] = Field(min_length=1)
     answer: str
     must_include: list[list[str]] = Field(min_length=1)
-    must_not_include: list[str] = []
-
-
-class BaseRef(Frozen):
-    """The base as one GGUF file, known by its content."""
-
-    name: str
-    gguf: str = Field(description="path of the GGUF file; relative paths start at the run folder")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    folder: str = Field(default="", description="full-precision folder to teach from; empty: the GGUF's own weights")
+    must_not_include: list[str] = Field(default_factory=list[str])
 
 
 class Admission(Frozen):
@@ -77,83 +59,6 @@ class Admission(Frozen):
     state: Literal["passed", "failed", "not checked"]
     sentence: str = Field(default="", description="why it is not passed, for people")
     detail: str = Field(default="", description="what was measured, for engineers")
-
-
-class LoraSpec(Frozen):
-    """Shape of the adapter."""
-
-    rank: int = Field(16, ge=1, le=256, description="Rank of the update matrices.")
-    alpha: int = Field(32, ge=1, le=1024, description="Scale of the update; the factor is alpha / rank.")
-    dropout: float = Field(0.05, ge=0, lt=1, description="Share of adapter inputs dropped while training.")
-    target_modules: tuple[str, ...] = Field(LINEAR_LAYERS, description="Linear layers that get an adapter.")
-
-
-class TrainSpec(Frozen):
-    """Everything a run needs to know besides its examples. Written as spec.json.
-
-    Defaults: Thinking Machines, "LoRA Without Regret" (2025): all linear layers, a rate about ten times
-    that of full fine-tuning, batches below 32.
-    """
-
-    run: str = Field(description="Name of the run, for people.")
-    base: BaseRef
-    snapshot_sha256: str = Field("", description="Content hash of the snapshot the examples came from.")
-    method: Method = Field(
-        "sft", description="How the model is taught: sft by approved answers, dpo by pairs of a better and a worse one."
-    )
-    continues: int | None = Field(
-        None, ge=1, description="Number of the version whose adapter it goes on from; empty starts from the base."
-    )
-    replay: float = Field(
-        0.2, ge=0, le=1, description="Share of the answers taught before that is mixed in when going on from a version."
-    )
-    beta: float = Field(0.1, gt=0, le=10, description="dpo: how closely the model stays to what it was before.")
-    sft_weight: float = Field(
-        1.0, ge=0, le=100, description="dpo: weight of learning the better answer itself, so that it does not fade."
-    )
-    epochs: float = Field(3.0, gt=0, le=50, description="Passes over the training examples.")
-    max_steps: int | None = Field(None, ge=1, description="Stop after this many steps, whatever the epochs.")
-    learning_rate: float = Field(2e-4, gt=0, le=1e-1, description="Peak of the cosine schedule.")
-    warmup_ratio: float = Field(0.1, ge=0, le=1, description="Share of the steps in which the rate rises.")
-    batch_size: int = Field(8, ge=1, le=512, description="Examples per optimiser step.")
-    max_length: int = Field(
-        1024, ge=16, le=131072, description="Longest example in tokens; longer ones are listed, not cut."
-    )
-    overlong: Literal["drop", "fewer_passages", "refuse"] = Field(
-        "drop",
-        description="What happens to longer ones: leave them out, take passages away that the answer does not cite, "
-        "or refuse to begin.",
-    )
-    turns: Literal["last", "all"] = Field(
-        "last",
-        description="Which answers of a conversation are taught: the approved last one, or earlier ones as well.",
-    )
-    evals_per_epoch: int = Field(4, ge=1, le=100, description="How often held-out loss is measured.")
-    patience: int = Field(3, ge=1, le=100, description="Evaluations without improvement before training stops early.")
-    seed: int = Field(17, ge=0, description="Seed of every random choice.")
-    threads: int | None = Field(None, ge=1, description="CPU threads; all cores when empty.")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto",
-        description="Numbers that the base is held in while it is taught; auto takes the faster on this machine.",
-    )
-    micro_tokens: int | None = Field(
-        None, ge=64, description="Tokens that go through the model at once; a step is put together from such parts."
-    )
-    checkpointing: Literal["auto", "on", "off"] = Field(
-        "auto", description="Compute activations twice to save memory; auto does so when memory would not suffice."
-    )
-    lora: LoraSpec = Field(default_factory=lambda: LoraSpec.model_validate({}))
-    merged_type: MergedType = Field("Q8_0", description="Type of the merged tensors that LoRA touched.")
-    answer_tokens: int = Field(128, ge=8, le=4096, description="Longest answer when questions are asked again.")
-    canaries: bool = Field(True, description="Ask general questions too, to see what was forgotten.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _usual_of_its_method(cls, values: Any) -> Any:  # Any: whatever is to be validated
-        """Preferences are learnt in smaller steps: at the rate of sft the model ends in loops (facts: LF#7734)."""
-        if isinstance(values, dict) and values.get("method") == "dpo":
-            return PREFERENCE_USUAL | values
-        return values
 
 
 EventKind = Literal["stage", "step", "eval", "checkpoint", "warning", "done", "cancelled", "failed"]
@@ -328,7 +233,7 @@ class Evaluation(Frozen):
     old: Totals | None = None
     new: Totals | None = None
     approved: Totals | None = Field(None, description="the same measures of the answers people approved")
-    canaries: list[CanaryResult] = []
+    canaries: list[CanaryResult] = Field(default_factory=list[CanaryResult])
 
     @property
     def passed(self) -> bool:

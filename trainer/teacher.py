@@ -31,7 +31,8 @@ from trainer.fast_layers import speed_up
 from trainer.hardware import detect
 from trainer.loading import Base
 from trainer.loss import answer_losses, example_losses, mean_loss
-from trainer.spec import Limits, Precision, TrainSpec
+from trainer.recipe import Precision, TrainSpec
+from trainer.spec import Limits
 
 
 def rate_share(step: int, steps: int, warmup: int) -> float:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 
 from pydantic import Field
 
-from trainer.spec import Example, Frozen, Message, Split
+from trainer.recipe import Frozen
+from trainer.spec import Example, Message, Split
 
 
 class PreferenceExample(Frozen):

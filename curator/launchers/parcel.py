@@ -14,8 +14,9 @@ from pathlib import Path
 from pydantic import Field
 
 from trainer.checkpoints import COMPLETE
+from trainer.recipe import Frozen
 from trainer.rundir import RunDir
-from trainer.spec import Frozen, Stage
+from trainer.spec import Stage
 
 INPUTS = ("spec.json", "train.jsonl", "val.jsonl", "test.jsonl", "pins.jsonl", "start")
 GROWING = ("events.jsonl", "trainer.log")

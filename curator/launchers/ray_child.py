@@ -17,8 +17,9 @@ from curator.errors import Unavailable
 from curator.launchers.mirror import Mirror, Torn
 from curator.launchers.parcel import PIECE, REPORT, Contents, Lack, Report, order, order_name, piece_name
 from curator.launchers.ray_api import Away, Cluster, Job
+from trainer.recipe import Frozen
 from trainer.rundir import RunDir, write_model
-from trainer.spec import Frozen, Stage
+from trainer.spec import Stage
 
 NOTE = "ray.json"
 TURN_SECONDS = 0.5

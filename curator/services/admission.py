@@ -16,8 +16,9 @@ from curator.settings import Settings
 from db.models import Base
 from db.session import open_session
 from trainer.bases.refusals import NO_RUNTIME, NOT_ANSWERED
+from trainer.recipe import BaseRef
 from trainer.rundir import RunDir, write_model
-from trainer.spec import Admission, BaseRef
+from trainer.spec import Admission
 
 POLL_SECONDS = 0.1
 NEEDED = ("torch", "transformers", "xllamacpp")

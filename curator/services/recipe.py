@@ -8,7 +8,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from db.models import Json, Project
-from trainer.spec import LoraSpec, TrainSpec
+from trainer.recipe import LoraSpec, TrainSpec
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from curator.errors import Unavailable
 from curator.services import bases, continuing, pins, snapshots
 from curator.settings import Settings
 from db.models import Base, Project, Run, Snapshot, utc_now
+from trainer.recipe import BaseRef, TrainSpec
 from trainer.rundir import RunDir, write_lines, write_model
-from trainer.spec import BaseRef, Example, Split, TrainSpec
+from trainer.spec import Example, Split
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 MARGIN = 1 << 30

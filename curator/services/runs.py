@@ -14,7 +14,7 @@ from curator.services.run_folder import log_tail
 from curator.services.run_progress import Progress, plan, progress, stage_ends
 from curator.settings import Settings
 from db.models import Base, Json, Project, Run, Snapshot, User, utc_now
-from trainer.spec import PREFERENCE_USUAL, BaseRef, TrainSpec
+from trainer.recipe import PREFERENCE_USUAL, BaseRef, TrainSpec
 
 __all__ = [
     "Progress", "Readiness", "RunCard", "cancel", "card", "evaluation", "get", "job_key", "live",

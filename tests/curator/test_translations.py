@@ -15,7 +15,8 @@ from curator.services import recipe, snapshots
 from db.models import RecordState, RunState, Snapshot, User, Verdict, VersionState
 from tools import translations
 from trainer.bases import folder, hub, ollama_store, refusals
-from trainer.spec import Check, LoraSpec, Stage, TrainSpec
+from trainer.recipe import LoraSpec, TrainSpec
+from trainer.spec import Check, Stage
 
 PLACEHOLDER = re.compile(r"%\((\w+)\)(?:\.\d)?[sdf]")
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.trainer.tiny import write_tiny_llama_gguf
+from trainer.recipe import BaseRef, TrainSpec
 from trainer.rundir import RunDir, sha256_of, write_lines, write_model
-from trainer.spec import BaseRef, Example, Message, PinnedQuestion, TrainSpec
+from trainer.spec import Example, Message, PinnedQuestion
 
 QUESTIONS = (
     ("What is the return policy for this product?", "You can return it within thirty days of the delivery."),

@@ -14,8 +14,9 @@ from trainer import __main__ as command
 from trainer import admission
 from trainer.bases import refusals
 from trainer.parity import Parity
+from trainer.recipe import BaseRef
 from trainer.rundir import sha256_of, write_model
-from trainer.spec import Admission, BaseRef
+from trainer.spec import Admission
 
 pytest.importorskip("xllamacpp")
 

@@ -15,7 +15,7 @@ from trainer.fast_attention import LONGEST, short_attention
 from trainer.fast_layers import release, speed_up
 from trainer.loading import load_base
 from trainer.loss import answer_losses
-from trainer.spec import LINEAR_LAYERS
+from trainer.recipe import LINEAR_LAYERS
 
 pytestmark = [
     pytest.mark.filterwarnings(

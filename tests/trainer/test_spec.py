@@ -8,7 +8,8 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from trainer.spec import BaseRef, Evaluation, Example, Message, TrainSpec
+from trainer.recipe import BaseRef, TrainSpec
+from trainer.spec import Evaluation, Example, Message
 
 BASE = BaseRef(name="Tiny", gguf="base.gguf", sha256="0" * 64)
 

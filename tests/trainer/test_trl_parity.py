@@ -21,9 +21,9 @@ from tests.trainer.folders import make_run
 from trainer.data import Encoded, epoch_order
 from trainer.encoded import EncodedRun, encode
 from trainer.loading import load_base
+from trainer.recipe import TrainSpec
 from trainer.rundir import RunDir
 from trainer.sft import train
-from trainer.spec import TrainSpec
 from trainer.teacher import lora_config
 
 pytestmark = pytest.mark.filterwarnings(

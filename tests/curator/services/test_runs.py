@@ -16,8 +16,8 @@ from curator.settings import Settings
 from db.models import Job, Project, Record, Run
 from db.session import open_session
 from tests.curator.teaching import Classroom, add_records, classroom
+from trainer.recipe import BaseRef, TrainSpec
 from trainer.rundir import RunDir
-from trainer.spec import BaseRef, TrainSpec
 
 
 @pytest.fixture
