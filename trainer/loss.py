@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from transformers import PreTrainedModel
 
-from trainer.data import IGNORED, Encoded, Micro, micro_batches
+from trainer.data import IGNORED, Encoded, Micro, padded, parts
 from trainer.rundir import MICRO_TOKENS
 
 CHUNK = 512  # rows of scores at a time: 100 MB at a vocabulary of 49,152
@@ -104,12 +104,10 @@ def example_losses(
         without = model.disable_adapter()
     found: dict[str, float] = {}
     with without:
-        for part in _parts(list(examples), limit or limit_for(model)):
-            (micro,) = micro_batches(part, 1 << 62, pad)
-            losses, rows = answer_losses(model, micro)
+        for part in parts(examples, limit or limit_for(model)):
+            losses, rows = answer_losses(model, padded(part, pad))
             sums = losses.new_zeros(len(part)).index_add_(0, rows, losses).tolist()
-            longest_first = sorted(part, key=lambda e: -len(e.ids))
-            found.update({e.id: total / e.answer_tokens for e, total in zip(longest_first, sums, strict=True)})
+            found.update({e.id: total / e.answer_tokens for e, total in zip(part, sums, strict=True)})
     model.train(was_training)
     return found
 
@@ -124,14 +122,3 @@ def mean_loss(losses: dict[str, float], examples: Iterable[Encoded]) -> float:
 def limit_for(model: PreTrainedModel | PeftModel) -> int:
     """Answer how many tokens, padding included, go through the model at once."""
     return MICRO_TOKENS if model.device.type == "cpu" else MICRO_TOKENS_GPU
-
-
-def _parts(examples: list[Encoded], limit: int) -> list[list[Encoded]]:
-    """Group examples of similar length so that each group, padded, stays within the limit."""
-    parts: list[list[Encoded]] = []
-    for example in sorted(examples, key=lambda e: -len(e.ids)):
-        if parts and len(parts[-1][0].ids) * (len(parts[-1]) + 1) <= limit:
-            parts[-1].append(example)
-        else:
-            parts.append([example])
-    return parts

@@ -9,7 +9,7 @@ import warnings
 import torch
 from peft import get_peft_model
 
-from trainer.data import histogram, micro_batches
+from trainer.data import epoch_order, histogram, micro_batches, parts
 from trainer.encoded import EncodedRun, encode
 from trainer.fast_layers import release, speed_up
 from trainer.hardware import detect, faster_precision, memory_needed
@@ -82,7 +82,7 @@ def plan(run: RunDir) -> EncodedRun:
 
 
 def measured_speed(base: Base, data: EncodedRun, spec: TrainSpec) -> float:
-    """Answer training tokens per second on this machine, padding included, from five steps on part of a batch."""
+    """Answer training tokens per second on this machine, from five steps on part of a batch; padding is lost time."""
     torch.set_num_threads(detect(spec.threads).threads)
     by_length = sorted(data.train, key=lambda example: len(example.ids))
     middle = max(0, len(by_length) // 2 - spec.batch_size // 2)
@@ -103,7 +103,16 @@ def measured_speed(base: Base, data: EncodedRun, spec: TrainSpec) -> float:
             model.zero_grad()
     release(model)
     base.model.eval()
-    return micro.ids.numel() / min(times[1:])  # the first one warms up
+    return _filled(data, spec, limit) * micro.ids.numel() / min(times[1:])  # the first one warms up
+
+
+def _filled(data: EncodedRun, spec: TrainSpec, limit: int) -> float:
+    """Answer the share of the first epoch's tokens that is no padding."""
+    order = epoch_order(len(data.train), spec.seed, 0)
+    batches = ([data.train[at] for at in order[n : n + spec.batch_size]] for n in range(0, len(order), spec.batch_size))
+    laid_out = [part for batch in batches for part in parts(batch, limit)]
+    whole = sum(len(part[0].ids) * len(part) for part in laid_out)
+    return sum(len(example.ids) for part in laid_out for example in part) / whole
 
 
 def _seconds(data: EncodedRun, spec: TrainSpec, speed: float) -> float:

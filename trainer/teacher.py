@@ -45,19 +45,19 @@ def rate_share(step: int, steps: int, warmup: int) -> float:
 class Order(Sampler[int]):
     """The examples' order, a function of seed and epoch alone, so that a resumed run meets the same batches."""
 
-    def __init__(self, lengths: list[int], spec: TrainSpec) -> None:
-        self.lengths = lengths
-        self.spec = spec
+    def __init__(self, count: int, seed: int) -> None:
+        self.count = count
+        self.seed = seed
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return self.count
 
     def __iter__(self) -> Iterator[int]:
-        return iter(epoch_order(self.lengths, self.spec.batch_size, self.spec.seed, self.epoch))
+        return iter(epoch_order(self.count, self.seed, self.epoch))
 
 
 class Teacher(SFTTrainer):
@@ -105,7 +105,7 @@ class Teacher(SFTTrainer):
         return {"micros": list(micro_batches(examples, self.limits.micro_tokens, self.data.pad))}
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Order:  # Any: trl's own signature
-        return Order([self.data.length(example) for example in self.data.train], self.spec)
+        return Order(len(self.data.train), self.spec.seed)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:  # Any: as above
         """Rise in a line, fall in a cosine. transformers' own begins at a rate of zero, which wastes the first step."""

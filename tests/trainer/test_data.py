@@ -9,7 +9,7 @@ import torch
 
 from tests.trainer.folders import example, make_run
 from tests.trainer.tiny import write_tiny_llama_gguf
-from trainer.data import IGNORED, Encoded, Encoder, epoch_order, histogram, micro_batches
+from trainer.data import IGNORED, Encoded, Encoder, epoch_order, histogram, micro_batches, parts
 from trainer.encoded import encode
 from trainer.failures import TrainerFailure
 from trainer.loading import load_tokenizer
@@ -159,18 +159,23 @@ def test_an_example_in_two_splits_is_refused(tmp_path: Path) -> None:
         encode(run)
 
 
-def test_batches_have_similar_lengths_and_each_example_comes_once() -> None:
-    lengths = [3, 90, 5, 80, 4, 85, 6, 95, 50]
+def test_each_example_comes_once_in_an_order_that_seed_and_epoch_decide() -> None:
+    order = epoch_order(40, seed=1, epoch=0)
 
-    order = epoch_order(lengths, 4, seed=1, epoch=0)
+    assert sorted(order) == list(range(40)) != order
+    assert epoch_order(40, seed=1, epoch=0) == order
+    assert epoch_order(40, seed=1, epoch=1) != order != epoch_order(40, seed=2, epoch=0)
 
-    assert sorted(order) == list(range(9))
-    first, second = order[:4], order[4:8]
-    assert max(lengths[i] for i in first) <= min(lengths[i] for i in second) or max(lengths[i] for i in second) <= min(
-        lengths[i] for i in first
-    )
-    assert epoch_order(lengths, 4, seed=1, epoch=0) == order
-    assert epoch_order([7] * 40, 4, seed=1, epoch=1) != epoch_order([7] * 40, 4, seed=1, epoch=0)
+
+def test_a_batch_is_split_where_padding_would_cost_more_than_another_part() -> None:
+    def lengths(*some: int) -> list[list[int]]:
+        examples = [Encoded(str(n), tuple(range(n)), 1) for n in some]
+        return [[len(example.ids) for example in part] for part in parts(examples, 1024)]
+
+    assert lengths(100, 96, 104, 99) == [[104, 100, 99, 96]]
+    assert lengths(40, 300, 38, 290, 42) == [[300, 290], [42, 40, 38]]
+    assert lengths(2000, 5) == [[2000], [5]]
+    assert lengths() == []
 
 
 def test_micro_batches_stay_within_the_limit_and_pad_on_the_right() -> None:
@@ -178,7 +183,7 @@ def test_micro_batches_stay_within_the_limit_and_pad_on_the_right() -> None:
 
     micros = list(micro_batches(examples, 18, pad=0))
 
-    assert [tuple(m.ids.shape) for m in micros] == [(1, 20), (2, 9), (2, 4)]
+    assert [tuple(m.ids.shape) for m in micros] == [(1, 20), (1, 9), (1, 5), (2, 4)]
     assert sum(m.tokens for m in micros) == 41
     last = micros[-1]
     assert last.ids[1].tolist() == [1, 2, 3, 0]

@@ -101,8 +101,7 @@ def by_trl(run: RunDir, parts: int) -> Course:
 
 
 def _in_order(data: EncodedRun, spec: TrainSpec) -> list[Encoded]:
-    lengths = [data.length(example) for example in data.train]
-    orders = (epoch_order(lengths, spec.batch_size, spec.seed, epoch) for epoch in range(EPOCHS))
+    orders = (epoch_order(len(data.train), spec.seed, epoch) for epoch in range(EPOCHS))
     return [data.train[at] for order in orders for at in order]
 
 
