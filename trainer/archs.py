@@ -18,11 +18,18 @@ PERMUTES: dict[str, bool] = {
     "llama": True,
     "smollm3": True,
     "granite": True,
+    "mistral3": True,
     "qwen2": False,
     "qwen3": False,
     "gemma2": False,
     "gemma3": False,
     "phi3": False,
+    "olmo2": False,
+    "exaone4": False,
+    "command-r": False,
+    "cohere2": False,
+    "stablelm": False,
+    "lfm2": False,
 }
 
 

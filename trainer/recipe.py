@@ -17,7 +17,10 @@ MergedType = Literal["Q8_0", "F16", "F32", "same"]  # same: the type each tensor
 Precision = Literal["float32", "bfloat16"]
 Flat = dict[str, Any]  # values by setting, not yet validated; those of the adapter are called lora.rank and so on
 
-LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+LINEAR_LAYERS = (
+    "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+    "qkv_proj", "gate_up_proj", "in_proj", "out_proj", "w1", "w2", "w3",
+)  # fmt: skip
 PREFERENCE_USUAL: Flat = {"learning_rate": 5e-6, "epochs": 1.0}  # of dpo, where it differs from sft
 GIVEN = ("run", "base", "snapshot_sha256")  # said by whoever makes the run folder, not by a recipe
 PRESETS: Mapping[str, Flat] = {
