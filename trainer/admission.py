@@ -23,7 +23,7 @@ from trainer.failures import TrainerFailure
 from trainer.gguf_check import check
 from trainer.gguf_summary import BadGguf, GgufSummary
 from trainer.loading import load_base
-from trainer.parity import Parity, compare
+from trainer.parity import Parity, Tags, compare
 from trainer.recipe import BaseRef
 from trainer.rundir import write_model
 from trainer.runtimes.base import Publication, RuntimeFailure, RuntimeUnavailable
@@ -75,7 +75,7 @@ def _tested(base: BaseRef, folder: Path) -> Admission:
         with runtime_of_its_own(folder) as runtime:
             runtime.publish(Publication(TAG, gguf, context=CONTEXT), quiet)
             conversations = [_accepted(encoder, messages) for messages in CONVERSATIONS]
-            found = compare(model, encoder, runtime, TAG, conversations, exact=full is None)
+            found = compare(model, encoder, runtime, Tags(TAG), conversations, exact=full is None)
     except RuntimeUnavailable as failure:
         return Admission(state="not checked", sentence=refusals.NOT_ANSWERED, detail=str(failure))
     except RuntimeFailure as failure:

@@ -15,14 +15,17 @@ import torch
 from peft import PeftModel
 
 from trainer.data import Encoder
+from trainer.gguf_check import check
 from trainer.hardware import detect
+from trainer.merge_gguf import merge
 from trainer.rundir import RunDir
 from trainer.runtimes.base import ChatOptions, Publication
 from trainer.runtimes.embedded import EmbeddedHost
 from trainer.runtimes.llamacpp import LlamaCppRuntime
 from trainer.spec import Message
 
-OLD, NEW, MERGED = "old", "new", "merged"
+OLD, NEW, MERGED, UNROUNDED = "old", "new", "merged", "unrounded"
+SPARE = 1 << 30  # bytes left free on the disk and in memory
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,21 @@ def served(run: RunDir, context: int) -> Generator[LlamaCppRuntime]:
         runtime.publish(Publication(OLD, base, context=context), quiet)
         runtime.publish(Publication(MERGED, base, merged=run.model_gguf, context=context), quiet)
         yield runtime
+
+
+def serve_unrounded(run: RunDir, runtime: LlamaCppRuntime, context: int) -> bool:
+    """Serve the taught model with every weight in F32 as well; False where machine or disk have no room for it.
+
+    The file lies in the runtime's passing home and goes with it. Raises RuntimeFailure.
+    """
+    base = check(run.base_gguf(), whole=True)
+    free = min(detect().free_memory, shutil.disk_usage(runtime.home).free)
+    if 4 * base.parameters + SPARE > free:
+        return False
+    path = runtime.home / "unrounded.gguf"
+    merge(base.path, run.adapter_gguf, path, "F32", untouched_too=True)
+    runtime.publish(Publication(UNROUNDED, base.path, merged=path, context=context), quiet)
+    return True
 
 
 @contextmanager

@@ -8,7 +8,7 @@ A few rows at a time go through memory, so it stays far below one tensor.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
@@ -79,13 +79,16 @@ def merge(
     out: Path,
     merged_type: str = "Q8_0",
     metadata: Mapping[str, str] | None = None,
+    *,
+    untouched_too: bool = False,
 ) -> MergeReport:
     """Write base + adapter as one model that needs no adapter.
 
     `adapter` is an adapter GGUF or a PEFT folder. `merged_type` is the type of the touched tensors: a name such
-    as "Q8_0" or "F16", or "same" for the type each has in the base. `metadata` may hold general.name and
-    curator.* texts. Raises BadGguf, CannotConvert or CannotEncode with a sentence; whatever goes wrong, a full
-    disk included, no half file stays.
+    as "Q8_0" or "F16", or "same" for the type each has in the base. `untouched_too` gives it to the others as well:
+    a runtime that gets only F32 rounds nothing, so whatever then differs from training is a mistake. `metadata` may
+    hold general.name and curator.* texts. Raises BadGguf, CannotConvert or CannotEncode with a sentence; whatever
+    goes wrong, a full disk included, no half file stays.
     """
     metadata = checked_metadata(metadata)
     base = check(base_path, whole=True)
@@ -97,7 +100,8 @@ def merge(
         if trained_on and metadata.get(BASE_KEY, trained_on) != trained_on:
             raise CannotConvert("The adapter was trained on another base. Choose that one.")
         halves = adapter_pairs(lora, base)
-        planned, fell_back = _plan(base, halves, merged_type)
+        changed = set(base.tensors) if untouched_too else set(halves)
+        planned, fell_back = _plan(base, changed, merged_type)
         settings = _settings(base, planned, metadata)
         with (
             written_whole(out) as draft,
@@ -107,11 +111,11 @@ def merge(
         ):
             write_header(file, settings, list(planned.values()), base.version, base.alignment)
             for tensor in base.tensors.values():
+                kind, pair = planned[tensor.name].type, None
                 if tensor.name in halves:
                     pair = _load(updates, tensor.name, halves[tensor.name])
-                    pieces = _merged(source, tensor, pair, planned[tensor.name].type)
-                else:
-                    pieces = _copied(source, tensor)
+                unchanged = pair is None and kind == tensor.type
+                pieces = _copied(source, tensor) if unchanged else _merged(source, tensor, pair, kind)
                 write_tensor(file, planned[tensor.name], pieces, base.alignment)
             size = file.tell()
     return MergeReport(
@@ -164,15 +168,13 @@ def _as_gguf(adapter: Path, base: GgufSummary, beside: Path) -> Generator[Path]:
         yield converted
 
 
-def _plan(
-    base: GgufSummary, halves: Mapping[str, _Halves], merged_type: str
-) -> tuple[dict[str, NewTensor], tuple[str, ...]]:
+def _plan(base: GgufSummary, changed: Set[str], merged_type: str) -> tuple[dict[str, NewTensor], tuple[str, ...]]:
     """Decide every tensor's new type; refuse what cannot be read or written before a byte is written."""
     planned: dict[str, NewTensor] = {}
     fell_back: list[str] = []
     for tensor in base.tensors.values():
         kind = tensor.type
-        if tensor.name in halves:
+        if tensor.name in changed:
             if not can_decode(kind):
                 raise CannotConvert(f"{tensor.name} of the base is of type {kind.name}, which cannot be changed.")
             kind = kind if merged_type == SAME else type_named(merged_type)
@@ -222,15 +224,15 @@ def _rows(file: BufferedReader, tensor: TensorInfo, count: int) -> NDArray[np.ui
     return data
 
 
-def _merged(source: BufferedReader, tensor: TensorInfo, pair: Pair, kind: TensorType) -> Iterator[Piece]:
-    """Decode, add scale · B·A and encode, a few rows at a time."""
+def _merged(source: BufferedReader, tensor: TensorInfo, pair: Pair | None, kind: TensorType) -> Iterator[Piece]:
+    """Decode, add scale · B·A where there is a pair, and encode, a few rows at a time."""
     source.seek(tensor.start)
-    a = pair.a * np.float32(pair.scale)
-    step = max(1, min(AT_ONCE, PRODUCT_AT_ONCE // len(a)) // tensor.shape[0])
+    a = pair.a * np.float32(pair.scale) if pair else None
+    step = max(1, min(AT_ONCE, PRODUCT_AT_ONCE // (len(a) if a is not None else 1)) // tensor.shape[0])
     for start in range(0, tensor.rows, step):
-        b = pair.b[start : start + step]
-        weights = decode(_rows(source, tensor, len(b)), tensor.type)
-        np.add(weights, b @ a, out=weights)
+        weights = decode(_rows(source, tensor, min(step, tensor.rows - start)), tensor.type)
+        if pair and a is not None:
+            np.add(weights, pair.b[start : start + step] @ a, out=weights)
         data = encode(weights, kind)
         if kind.name == "F16" and not np.isfinite(data.view(np.float16)).all():
             raise CannotConvert(f"The merged weights of {tensor.name} are too large for F16. Choose Q8_0.")

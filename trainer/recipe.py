@@ -13,7 +13,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pydantic.fields import FieldInfo
 
 Method = Literal["sft", "dpo"]
-MergedType = Literal["Q8_0", "F16", "F32", "same"]  # same: the type each tensor has in the base
+MergedType = Literal[
+    "Q8_0", "F16", "BF16", "F32", "Q6_K", "Q5_K", "Q4_K", "Q5_1", "Q5_0", "Q4_1", "Q4_0",
+    "same",  # the type each tensor has in the base
+]  # fmt: skip
 Precision = Literal["float32", "bfloat16"]
 Flat = dict[str, Any]  # values by setting, not yet validated; those of the adapter are called lora.rank and so on
 

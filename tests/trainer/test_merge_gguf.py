@@ -205,6 +205,21 @@ def test_k_quants_are_written_through_ggml(tmp_path):
     assert check(tmp_path / "again.gguf").tensors[name].type.name == "Q4_K"
 
 
+@pytest.mark.parametrize("base_type", ["F32", "Q4_1"])
+def test_all_tensors_in_f32_are_the_base_decoded_plus_the_update(base_type, adapter, tmp_path):
+    base = write_tiny_llama_gguf(tmp_path / "other.gguf", tensor_type=base_type, alignment=64)
+
+    report = merge(base, adapter, tmp_path / "merged.gguf", "F32", untouched_too=True)
+
+    merged = tmp_path / "merged.gguf"
+    merge(base, adapter, tmp_path / "touched.gguf", "F32")
+    assert {tensor.type.name for tensor in check(merged).tensors.values()} == {"F32"}
+    assert fields_of(merged)["general.file_type"] == 0
+    for name, weight in weights_of(tmp_path / "touched.gguf").items():
+        np.testing.assert_array_equal(weights_of(merged)[name], weight, err_msg=name)
+    assert report.touched == 4
+
+
 def test_rows_that_do_not_divide_become_f16(tmp_path):
     shape = Shape(ffn=80)
     base = write_gguf(tmp_path / "base.gguf", tiny_weights(shape), shape)
