@@ -60,7 +60,7 @@ def _tested(base: BaseRef, folder: Path) -> Admission:
         return Admission(state="not checked", sentence=refusals.NO_RUNTIME)
     gguf, full = Path(base.gguf), Path(base.folder) if base.folder else None
     try:
-        summary = check(gguf, whole=True)
+        summary = check(gguf, whole=True, finite=True)
         if digest(gguf) != base.sha256:
             return Admission(state="failed", sentence=refusals.CHANGED)
         encoder, model = encoder_for(gguf), load_base(gguf, folder=full).model
