@@ -53,6 +53,11 @@ FILE_TYPES = {
     "IQ4_XS": LlamaFileType.MOSTLY_IQ4_XS,
 }
 
+# What takes the place of a type where rows do not divide by 256, as in llama.cpp's llama-quant.cpp.
+SMALLER_BLOCKS = {
+    "Q2_K": "IQ4_NL", "Q3_K": "IQ4_NL", "IQ4_XS": "IQ4_NL", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class MergeReport:
@@ -62,7 +67,7 @@ class MergeReport:
     copied: int
     touched_weights: int
     types: Mapping[str, int]  # type name → touched tensors now of that type
-    fell_back: tuple[str, ...]  # tensors that became F16 because their rows do not divide into blocks
+    fell_back: tuple[str, ...]  # tensors of another type because their rows do not divide into its blocks
     size: int  # bytes of the merged file
 
 
@@ -180,8 +185,9 @@ def _plan(base: GgufSummary, changed: Set[str], merged_type: str) -> tuple[dict[
             kind = kind if merged_type == SAME else type_named(merged_type)
             check_can_encode(kind)
             if not fits(kind, tensor.shape[0]):
-                kind = BY_NAME["F16"]
                 fell_back.append(tensor.name)
+            while not fits(kind, tensor.shape[0]):
+                kind = BY_NAME[SMALLER_BLOCKS.get(kind.name, "F16")]
         planned[tensor.name] = NewTensor(tensor.name, tensor.shape, kind)
     return planned, tuple(fell_back)
 

@@ -205,6 +205,19 @@ def test_k_quants_are_written_through_ggml(tmp_path):
     assert check(tmp_path / "again.gguf").tensors[name].type.name == "Q4_K"
 
 
+@pytest.mark.parametrize(("asked", "found"), [("Q4_K", "Q5_0"), ("Q5_K", "Q5_1"), ("Q6_K", "Q8_0"), ("Q3_K", "IQ4_NL")])
+def test_a_k_quant_of_narrow_rows_becomes_the_next_type_of_small_blocks_as_in_llama_cpp(
+    asked, found, base, adapter, tmp_path
+):
+    if quantize.ggml() is None:
+        pytest.skip("libggml-python is not installed")
+
+    report = merge(base, adapter, tmp_path / "merged.gguf", asked)
+
+    assert report.types == {found: 4}
+    assert len(report.fell_back) == 4
+
+
 @pytest.mark.parametrize("base_type", ["F32", "Q4_1"])
 def test_all_tensors_in_f32_are_the_base_decoded_plus_the_update(base_type, adapter, tmp_path):
     base = write_tiny_llama_gguf(tmp_path / "other.gguf", tensor_type=base_type, alignment=64)
