@@ -231,6 +231,14 @@ class Rounded(Frozen):
     size: int = Field(description="bytes of the file")
 
 
+class Prompt(Frozen):
+    """A conversation that waits for an answer, as text: what every runtime must make of it."""
+
+    messages: list[Message] = Field(min_length=1)
+    text: str
+    bos: str = Field("", description="the token that begins every text, which a runtime may write or add")
+
+
 class Evaluation(Frozen):
     """Base against new. Written as evaluation.json. Losses are nats per answer token on the test split.
 
@@ -254,6 +262,9 @@ class Evaluation(Frozen):
     approved: Totals | None = Field(None, description="the same measures of the answers people approved")
     canaries: list[CanaryResult] = Field(default_factory=list[CanaryResult])
     rounded: Rounded | None = Field(None, description="what the merged file kept of the lesson")
+    prompts: list[Prompt] = Field(
+        default_factory=list[Prompt], description="a few prompts as they were taught, to compare a runtime's with"
+    )
 
     @property
     def passed(self) -> bool:
