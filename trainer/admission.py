@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from trainer.asking import quiet, runtime_installed, runtime_of_its_own
+from trainer.asking import quiet, runtime_installed, runtime_of_its_own, serve_unrounded
 from trainer.bases import digest, refusals
 from trainer.data import Encoder
 from trainer.encoded import encoder_for
@@ -75,7 +75,8 @@ def _tested(base: BaseRef, folder: Path) -> Admission:
         with runtime_of_its_own(folder) as runtime:
             runtime.publish(Publication(TAG, gguf, context=CONTEXT), quiet)
             conversations = [_accepted(encoder, messages) for messages in CONVERSATIONS]
-            found = compare(model, encoder, runtime, Tags(TAG), conversations, exact=full is None)
+            tags = Tags(TAG, unrounded=None if full else serve_unrounded(runtime, gguf, CONTEXT))
+            found = compare(model, encoder, runtime, tags, conversations, exact=full is None)
     except RuntimeUnavailable as failure:
         return Admission(state="not checked", sentence=refusals.NOT_ANSWERED, detail=str(failure))
     except RuntimeFailure as failure:

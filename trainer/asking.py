@@ -17,7 +17,8 @@ from peft import PeftModel
 from trainer.data import Encoder
 from trainer.gguf_check import check
 from trainer.hardware import detect
-from trainer.merge_gguf import merge
+from trainer.merge_gguf import unrounded
+from trainer.peft_files import CannotConvert
 from trainer.rundir import RunDir
 from trainer.runtimes.base import ChatOptions, Publication
 from trainer.runtimes.embedded import EmbeddedHost
@@ -104,19 +105,22 @@ def served(run: RunDir, context: int) -> Generator[LlamaCppRuntime]:
         yield runtime
 
 
-def serve_unrounded(run: RunDir, runtime: LlamaCppRuntime, context: int) -> bool:
-    """Serve the taught model with every weight in F32 as well; False where machine or disk have no room for it.
+def serve_unrounded(runtime: LlamaCppRuntime, base: Path, context: int, adapter: Path | None = None) -> str | None:
+    """Serve a base (with an adapter GGUF) with every weight in F32 as well, and answer the name it has.
 
-    The file lies in the runtime's passing home and goes with it. Raises RuntimeFailure.
+    None where machine or disk have no room for it, or where a type can be copied but not decoded. The file lies in
+    the runtime's passing home and goes with it. Raises RuntimeFailure.
     """
-    base = check(run.base_gguf(), whole=True)
     free = min(detect().free_memory, shutil.disk_usage(runtime.home).free)
-    if 4 * base.parameters + SPARE > free:
-        return False
+    if 4 * check(base, whole=True).parameters + SPARE > free:
+        return None
     path = runtime.home / "unrounded.gguf"
-    merge(base.path, run.adapter_gguf, path, "F32", untouched_too=True)
-    runtime.publish(Publication(UNROUNDED, base.path, merged=path, context=context), quiet)
-    return True
+    try:
+        unrounded(base, path, adapter)
+    except CannotConvert:
+        return None
+    runtime.publish(Publication(UNROUNDED, base, merged=path, context=context), quiet)
+    return UNROUNDED
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from trainer.asking import (
     MERGED,
     NEW,
     OLD,
-    UNROUNDED,
     Answer,
     Asker,
     LocalAsker,
@@ -143,7 +142,7 @@ def _compared(
     context: int,
 ) -> Parity:
     exact = not run.spec().base.folder
-    unrounded = UNROUNDED if exact and serve_unrounded(run, runtime, context) else None
+    unrounded = serve_unrounded(runtime, run.base_gguf(), context, run.adapter_gguf) if exact else None
     tags = Tags(NEW, MERGED, unrounded, OLD)
     coarse = run.spec().merged_type not in FINE
     return compare(model, data.encoder, runtime, tags, prompts, exact=exact, coarse=coarse)

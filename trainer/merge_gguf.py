@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -84,16 +84,13 @@ def merge(
     out: Path,
     merged_type: str = "Q8_0",
     metadata: Mapping[str, str] | None = None,
-    *,
-    untouched_too: bool = False,
 ) -> MergeReport:
     """Write base + adapter as one model that needs no adapter.
 
     `adapter` is an adapter GGUF or a PEFT folder. `merged_type` is the type of the touched tensors: a name such
-    as "Q8_0" or "F16", or "same" for the type each has in the base. `untouched_too` gives it to the others as well:
-    a runtime that gets only F32 rounds nothing, so whatever then differs from training is a mistake. `metadata` may
-    hold general.name and curator.* texts. Raises BadGguf, CannotConvert or CannotEncode with a sentence; whatever
-    goes wrong, a full disk included, no half file stays.
+    as "Q8_0" or "F16", or "same" for the type each has in the base. `metadata` may hold general.name and
+    curator.* texts. Raises BadGguf, CannotConvert or CannotEncode with a sentence; whatever goes wrong, a full
+    disk included, no half file stays.
     """
     metadata = checked_metadata(metadata)
     base = check(base_path, whole=True)
@@ -105,24 +102,8 @@ def merge(
         if trained_on and metadata.get(BASE_KEY, trained_on) != trained_on:
             raise CannotConvert("The adapter was trained on another base. Choose that one.")
         halves = adapter_pairs(lora, base)
-        changed = set(base.tensors) if untouched_too else set(halves)
-        planned, fell_back = _plan(base, changed, merged_type)
-        settings = _settings(base, planned, metadata)
-        with (
-            written_whole(out) as draft,
-            draft.open("wb") as file,
-            base_path.open("rb") as source,
-            adapter_gguf.open("rb") as updates,
-        ):
-            write_header(file, settings, list(planned.values()), base.version, base.alignment)
-            for tensor in base.tensors.values():
-                kind, pair = planned[tensor.name].type, None
-                if tensor.name in halves:
-                    pair = _load(updates, tensor.name, halves[tensor.name])
-                unchanged = pair is None and kind == tensor.type
-                pieces = _copied(source, tensor) if unchanged else _merged(source, tensor, pair, kind)
-                write_tensor(file, planned[tensor.name], pieces, base.alignment)
-            size = file.tell()
+        planned, fell_back = _plan(base, set(halves), merged_type)
+        size = _write(out, base, planned, _settings(base, planned, metadata), adapter_gguf, halves)
     return MergeReport(
         touched=len(halves),
         copied=len(base.tensors) - len(halves),
@@ -131,6 +112,18 @@ def merge(
         fell_back=fell_back,
         size=size,
     )
+
+
+def unrounded(base_path: Path, out: Path, adapter: Path | None = None) -> None:
+    """Write base (+ adapter GGUF) with every weight in F32, for comparing and not for serving.
+
+    A runtime that gets only F32 rounds nothing that matters, so whatever then differs from training is a mistake.
+    Raises as `merge` does.
+    """
+    base = check(base_path, whole=True)
+    halves = adapter_pairs(check(adapter, finite=True), base) if adapter else {}
+    planned, _ = _plan(base, set(base.tensors), "F32")
+    _write(out, base, planned, _settings(base, planned, {}), adapter, halves)
 
 
 def adapter_pairs(adapter: GgufSummary, base: GgufSummary) -> dict[str, _Halves]:
@@ -212,6 +205,32 @@ def _settings(base: GgufSummary, planned: Mapping[str, NewTensor], metadata: Map
             old = file.read(end - start)
             settings.append(new.pop(key, old))
     return [*settings, *new.values()]
+
+
+def _write(
+    out: Path,
+    base: GgufSummary,
+    planned: Mapping[str, NewTensor],
+    settings: list[bytes],
+    adapter: Path | None,
+    halves: Mapping[str, _Halves],
+) -> int:
+    """Write the planned file and answer its bytes; what keeps its type and has no update is copied."""
+    with (
+        written_whole(out) as draft,
+        draft.open("wb") as file,
+        base.path.open("rb") as source,
+        adapter.open("rb") if adapter else nullcontext() as updates,
+    ):
+        write_header(file, settings, list(planned.values()), base.version, base.alignment)
+        for tensor in base.tensors.values():
+            kind, pair = planned[tensor.name].type, None
+            if updates and tensor.name in halves:
+                pair = _load(updates, tensor.name, halves[tensor.name])
+            copied = pair is None and kind == tensor.type
+            pieces = _copied(source, tensor) if copied else _merged(source, tensor, pair, kind)
+            write_tensor(file, planned[tensor.name], pieces, base.alignment)
+        return file.tell()
 
 
 def _load(file: BufferedReader, name: str, halves: _Halves) -> Pair:
