@@ -7,7 +7,7 @@ from typing import Any
 from flask_babel import gettext, ngettext
 from pydantic import ValidationError
 
-from curator.words import FORM_FIELDS, N_
+from curator.words import FORM_FIELDS, N_, RECIPE_FIELDS
 
 NOT_A_NUMBER = ("int_parsing", "int_type", "int_from_float", "float_parsing", "float_type", "finite_number")
 NOT_OFFERED = ("literal_error", "string_pattern_mismatch", "bool_parsing", "bool_type", "enum")
@@ -23,11 +23,12 @@ def first_problem(error: ValidationError) -> tuple[str, str]:
     """Answer the field of the first problem, as people call it, and the problem, in the page's language."""
     first = error.errors()[0]
     name = str(first["loc"][0]) if first["loc"] else ""
-    return FORM_FIELDS.get(name, name.replace("_", " ")), _problem(first["type"], first.get("ctx") or {}, first["msg"])
+    words = FORM_FIELDS | RECIPE_FIELDS
+    return words.get(name, name.replace("_", " ")), _problem(first["type"], first.get("ctx") or {}, first["msg"])
 
 
 def _problem(kind: str, limits: dict[str, Any], else_: str) -> str:  # limits: pydantic's own, by kind
-    if kind == "missing" or (kind == "string_too_short" and limits["min_length"] == 1):
+    if kind in ("missing", "too_short") or (kind == "string_too_short" and limits["min_length"] == 1):
         return gettext("it is missing")
     if kind == "string_too_long":
         count = limits["max_length"]

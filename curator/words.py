@@ -5,6 +5,8 @@ Whoever adds a state, a column or such a sentence adds it here; tests/curator/te
 
 from __future__ import annotations
 
+from trainer.recipe import GROUPS, settings
+
 
 def N_(word: str) -> str:  # noqa: N802  gettext's own name for a word that is marked here and translated elsewhere
     """Answer the word as it is; its name marks it for tools/translations.py."""
@@ -24,15 +26,6 @@ COLUMNS = (
     N_("question"), N_("answer"), N_("passages"), N_("reference"), N_("external_id"), N_("conversation"),
     N_("happened_at"), N_("thumbs"), N_("comment"), N_("latency"), N_("score"), N_("language"), N_("system"),
 )  # fmt: skip
-HINTS = (
-    N_("Passes over the training examples."),
-    N_("Peak of the cosine schedule."),
-    N_("Examples per optimiser step."),
-    N_("Stop after this many steps, whatever the epochs."),
-    N_("Longest example in tokens; longer ones are listed, not cut."),
-    N_("Seed of every random choice."),
-    N_("Rank of the update matrices."),
-)
 REMARKS = (
     N_("No example is held out while training, so training cannot tell when to stop early."),
     N_("No example is kept for the exam, so the new model cannot be compared with the old one on it."),
@@ -76,13 +69,13 @@ FORM_FIELDS = {
     "reasons": N_("reasons"), "rating": N_("rating"), "verdict": N_("decision"), "winner": N_("vote"),
     "kind": N_("kind"), "guidelines": N_("guidelines"), "system_prompt": N_("system prompt"),
     "prompt_style": N_("prompt style"), "user_id": N_("person"),
-    "snapshot_id": N_("dataset"), "new": N_("new model"), "old": N_("old model"), "epochs": N_("passes"),
-    "learning_rate": N_("learning rate"), "batch_size": N_("answers per step"), "max_steps": N_("most steps"),
-    "max_length": N_("longest example"), "seed": N_("seed"), "rank": N_("rank"), "disabled": N_("shut out"),
+    "snapshot_id": N_("dataset"), "new": N_("new model"), "old": N_("old model"), "disabled": N_("shut out"),
     "origin": N_("repository"), "path": N_("path"), "folder": N_("folder"),
     "reviews_needed": N_("reviews needed"), "request_id": N_("form"), "person": N_("person"), "records": N_("records"),
     "include_personal": N_("personal data"), "single_keys": N_("single keys"), "gold": N_("measure"),
 }  # fmt: skip
+RECIPE_FIELDS = {setting.name: setting.label for setting in settings()}  # marked by tools/translations.py
+RECIPE = (*RECIPE_FIELDS.values(), *(setting.sentence for setting in settings()), *GROUPS)
 MESSAGES = (
     N_("Stopped by a person. Nothing that is in service has changed."),
     N_("Stopped before it began."),
@@ -178,7 +171,7 @@ WORDS = frozenset(
         *STAGES,
         *CHECKS,
         *COLUMNS,
-        *HINTS,
+        *RECIPE,
         *REMARKS,
         *FILES,
         *SKIPS,

@@ -14,6 +14,8 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
+from curator.words import RECIPE
+
 ROOT = Path(__file__).parent.parent
 TRANSLATIONS = ROOT / "curator" / "translations"
 LANGUAGES = ("zh_Hans",)
@@ -26,7 +28,7 @@ KEYWORDS = {
 
 
 def gather() -> Catalog:
-    """Answer every sentence that templates and code mark for translation."""
+    """Answer every sentence that templates and code mark for translation, and those about the trainer's parameters."""
     catalog = Catalog(project="Curator", charset="utf-8")
     for folder in ("curator", "templates"):
         for file, line, message, comments, context in extract_from_dir(
@@ -34,6 +36,8 @@ def gather() -> Catalog:
         ):
             if message and message != ("", ""):
                 catalog.add(message, None, [(f"{folder}/{file}", line)], auto_comments=comments, context=context)
+    for sentence in RECIPE:
+        catalog.add(sentence, None, [("trainer/recipe.py", 1)])
     return catalog
 
 

@@ -1,4 +1,5 @@
 """python -m trainer {plan,train,convert,evaluate,all} RUN_DIR [--config FILE.yaml] [--PARAMETER VALUE …]
+python -m trainer show RUN_DIR, for the command, the recipe as YAML, and LLaMA-Factory's
 python -m trainer admit FOLDER, for a base
 
 Each stage leaves its files in the run folder and is skipped when they are there. Ends with
@@ -16,13 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.failures import Cancelled, TrainerFailure, explain
-from trainer.flags import STAGES, Misuse, prepare, read
+from trainer.flags import STAGES, Misuse, prepare, read, wanted
 from trainer.progress import Journal
 from trainer.rundir import RunDir
 from trainer.spec import Stage
 
 if TYPE_CHECKING:
     from trainer.encoded import EncodedRun
+    from trainer.recipe import TrainSpec
 
 DONE, FAILED, MISUSED, CANCELLED = 0, 1, 2, 143
 QUIET = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -52,6 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
         if asked.stage == "admit":
             return _admit(asked.run_dir.resolve())
         run = RunDir(asked.run_dir.resolve())
+        if asked.stage == "show":
+            return _show(run, wanted(run, asked))
         prepare(run, asked)
     except Misuse as error:
         print(error, file=sys.stderr)
@@ -72,6 +76,19 @@ def _admit(folder: Path) -> int:
     from trainer.admission import admit
 
     admit(folder)
+    return DONE
+
+
+def _show(run: RunDir, spec: TrainSpec) -> int:
+    """Say how a run is done by hand; the folder stays as it is."""
+    from trainer.command import by_hand
+
+    train, val = (len(run.examples(split)) for split in ("train", "val"))
+    shown = by_hand(spec, str(run.path), "NAME", train, val)
+    print(
+        f"{shown.command}\n\n# recipe.yaml, for --config\n{shown.recipe}\n# LLaMA-Factory\n{shown.llama_factory}",
+        end="",
+    )
     return DONE
 
 

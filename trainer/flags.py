@@ -46,8 +46,8 @@ def parser() -> argparse.ArgumentParser:
     )
     found.add_argument(
         "stage",
-        choices=[*STAGES, "all", "admit"],
-        help="What to do; all does what is still missing, admit tests a base.",
+        choices=[*STAGES, "all", "show", "admit"],
+        help="What to do; all does what is still missing, show says how to do it by hand, admit tests a base.",
     )
     found.add_argument("run_dir", type=Path, help="The run folder; for admit a folder with base.json.")
     found.add_argument("--config", type=Path, metavar="FILE.yaml", help="A recipe: any of the names below, as YAML.")
@@ -73,22 +73,7 @@ def read(arguments: list[str] | None) -> argparse.Namespace:
 
 def prepare(run: RunDir, asked: argparse.Namespace) -> None:
     """Bring a folder's spec.json up to what was asked; raises Misuse with a sentence, before anything has changed."""
-    flags = {name: _value(text) for name in NAMES if (text := getattr(asked, name)) is not None}
-    config = _config(asked.config) if asked.config else {}
-    settle(run, over(config, flags), asked.preset, asked.base)
-
-
-def settle(run: RunDir, chosen: Flat, preset: str | None = None, base: Path | None = None) -> None:
-    """Write spec.json as it follows from what is there and what was chosen; raises Misuse with a sentence."""
-    before = _spec(run, base)
-    preset = preset or chosen.get("preset")
-    chosen = {name: value for name, value in chosen.items() if name != "preset"}
-    if preset is not None and preset not in PRESETS:
-        raise Misuse(f"There is no preset {preset}. There are {' and '.join(PRESETS)}.")
-    known = {} if before is None else flat(before.model_dump(mode="json"))
-    below = with_preset(known, preset) if preset else known
-    made = {"run": run.path.name, "base": _base(base)} if before is None else before.model_dump(include={*GIVEN})
-    after = _validated(over(below, chosen), made)
+    before, after = _spec(run, asked.base), wanted(run, asked)
     if after == before:
         return
     if before and _has_begun(run):
@@ -97,6 +82,21 @@ def settle(run: RunDir, chosen: Flat, preset: str | None = None, base: Path | No
             "and *.jsonl files, or take the flag away."
         )
     write_model(run.spec_file, after)
+
+
+def wanted(run: RunDir, asked: argparse.Namespace) -> TrainSpec:
+    """Answer the spec that follows from the folder and from what was asked; raises Misuse with a sentence."""
+    flags = {name: _value(text) for name in NAMES if (text := getattr(asked, name)) is not None}
+    chosen = over(_config(asked.config) if asked.config else {}, flags)
+    before = _spec(run, asked.base)
+    preset = asked.preset or chosen.get("preset")
+    chosen = {name: value for name, value in chosen.items() if name != "preset"}
+    if preset is not None and preset not in PRESETS:
+        raise Misuse(f"There is no preset {preset}. There are {' and '.join(PRESETS)}.")
+    known = {} if before is None else flat(before.model_dump(mode="json"))
+    below = with_preset(known, preset) if preset else known
+    made = {"run": run.path.name, "base": _base(asked.base)} if before is None else before.model_dump(include={*GIVEN})
+    return _validated(over(below, chosen), made)
 
 
 def _spec(run: RunDir, base: Path | None) -> TrainSpec | None:

@@ -21,9 +21,9 @@ AWAY_BY, AWAY_FOR = 3.0, 10  # nats above the first step's loss: answers 20 time
 class Guide(TrainerCallback):
     """Decides when to measure, save and stop, and keeps the journal."""
 
-    def __init__(self, spec: TrainSpec, per_epoch: int, journal: Journal, stop: Stop, *, held_out: bool) -> None:
+    def __init__(self, spec: TrainSpec, examples: int, journal: Journal, stop: Stop, *, held_out: bool) -> None:
         self.spec = spec
-        self.every = max(1, round(per_epoch / spec.evals_per_epoch))
+        self.every = spec.steps_between_checks(examples)
         self.journal = journal
         self.stop = stop
         self.held_out = held_out

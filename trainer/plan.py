@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 import warnings
-from itertools import groupby
 
 import torch
 from peft import get_peft_model
@@ -19,7 +18,6 @@ from trainer.loss import answer_losses, limit_for
 from trainer.progress import Journal
 from trainer.recipe import TrainSpec
 from trainer.rundir import RunDir, write_model
-from trainer.sft import steps_per_epoch, total_steps
 from trainer.spec import Plan, TokenSpan
 from trainer.teacher import lora_config
 
@@ -57,7 +55,7 @@ def plan(run: RunDir) -> EncodedRun:
         total_tokens=sum(data.length(example) for example in data.train),
         longest=max(lengths),
         histogram=histogram([len(example.ids) for example in data.train]),
-        steps=total_steps(len(data.train), spec),
+        steps=spec.steps(len(data.train)),
         estimated_seconds=round(_seconds(data, spec, speed), 3),
         precision=precision,
         end_of_turn=str(data.encoder.tokenizer.convert_ids_to_tokens(data.end)),
@@ -109,8 +107,8 @@ def measured_speed(base: Base, data: EncodedRun, spec: TrainSpec) -> float:
 
 
 def _seconds(data: EncodedRun, spec: TrainSpec, speed: float) -> float:
-    per_epoch = steps_per_epoch(len(data.train), spec)
-    epochs = total_steps(len(data.train), spec) / per_epoch
+    per_epoch = spec.steps_per_epoch(len(data.train))
+    epochs = spec.steps(len(data.train)) / per_epoch
     learning = epochs * sum(data.length(example) for example in data.train) / speed
     measurements = max(1.0, epochs * min(spec.evals_per_epoch, per_epoch))
     held_out = measurements * FORWARD_SHARE * sum(len(example.ids) for example in data.splits["val"]) / speed
@@ -139,14 +137,13 @@ def as_text(found: Plan, machine: str, *, colour: bool = False) -> str:
     if found.too_long:
         lines.append(f"Left out because they are too long: {', '.join(found.too_long)}.")
     taught = "in green" if colour else "between ⟦ and ⟧"
-    return "\n".join([*lines, f"One example; what is taught is {taught}:", _painted(found.example, colour=colour)])
+    return "\n".join([*lines, f"One example; what is taught is {taught}:", _painted(found, colour=colour)])
 
 
-def _painted(spans: list[TokenSpan], *, colour: bool) -> str:
-    def painted(text: str, *, taught: bool) -> str:
+def _painted(found: Plan, *, colour: bool) -> str:
+    def painted(span: TokenSpan) -> str:
         if colour:
-            return f"{GREEN if taught else DIM}{text}{PLAIN}"
-        return f"⟦{text}⟧" if taught else text
+            return f"{GREEN if span.trained else DIM}{span.text}{PLAIN}"
+        return f"⟦{span.text}⟧" if span.trained else span.text
 
-    pieces = groupby(spans, lambda span: span.trained)
-    return "".join(painted("".join(span.text for span in piece), taught=taught) for taught, piece in pieces)
+    return "".join(painted(span) for span in found.painted)

@@ -5,6 +5,7 @@ Imports no torch, so that the web app and `--help` can read it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -137,7 +138,7 @@ class TrainSpec(Frozen):
         3.0, gt=0, le=50, title="Times it reads every answer", description="Passes over the training examples."
     )
     max_steps: int | None = Field(
-        None, ge=1, title="Most steps", description="Stop after this many steps, whatever the epochs."
+        None, ge=1, title="Most steps", description="Stop after this many steps, if it has not read everything before."
     )
     learning_rate: float = Field(2e-4, gt=0, le=1e-1, title="Learning rate", description="Peak of the cosine schedule.")
     warmup_ratio: float = Field(
@@ -204,6 +205,19 @@ class TrainSpec(Frozen):
     canaries: bool = Field(
         True, title="Ask general questions too", description="Ask general questions too, to see what was forgotten."
     )
+
+    def steps_per_epoch(self, examples: int) -> int:
+        """Answer the optimiser steps of one pass."""
+        return math.ceil(examples / self.batch_size)
+
+    def steps(self, examples: int) -> int:
+        """Answer the optimiser steps of a whole run that is not stopped early."""
+        whole = math.ceil(self.epochs * self.steps_per_epoch(examples))
+        return min(whole, self.max_steps or whole)
+
+    def steps_between_checks(self, examples: int) -> int:
+        """Answer after how many steps held-out loss is measured again."""
+        return max(1, round(self.steps_per_epoch(examples) / self.evals_per_epoch))
 
     @model_validator(mode="before")
     @classmethod

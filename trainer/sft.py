@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import json
-import math
 import shutil
 import warnings
 from contextlib import suppress
@@ -36,16 +35,6 @@ ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 def never() -> bool:
     """Answer False: nobody asks to stop."""
     return False
-
-
-def steps_per_epoch(examples: int, spec: TrainSpec) -> int:
-    """Answer the optimiser steps of one pass."""
-    return math.ceil(examples / spec.batch_size)
-
-
-def total_steps(examples: int, spec: TrainSpec) -> int:
-    """Answer the optimiser steps of a whole run that is not stopped early."""
-    return spec.max_steps or math.ceil(spec.epochs * steps_per_epoch(examples, spec))
 
 
 def train(run: RunDir, base: Base, data: EncodedRun, stop: Stop = never) -> None:
@@ -85,7 +74,7 @@ def _teach(run: RunDir, base: Base, data: EncodedRun, stop: Stop) -> None:
     spec = run.spec()
     torch.set_num_threads(detect(spec.threads).threads)
     journal = Journal(run, "train")
-    guide = Guide(spec, steps_per_epoch(len(data.train), spec), journal, stop, held_out=bool(data.splits["val"]))
+    guide = Guide(spec, len(data.train), journal, stop, held_out=bool(data.splits["val"]))
     run.checkpoints.mkdir(exist_ok=True)
     start = checkpoints.newest(run.checkpoints)
     teacher = _teacher(spec.method)(
@@ -94,7 +83,7 @@ def _teach(run: RunDir, base: Base, data: EncodedRun, stop: Stop) -> None:
     guide.tokens_seen = lambda: teacher.tokens_seen
     journal.stage(f"Learning from {len(data.train)} examples.")
     try:
-        if start and _is_over(start, spec, total_steps(len(data.train), spec)):
+        if start and _is_over(start, spec, spec.steps(len(data.train))):
             state = _state(start)
         else:
             if start:

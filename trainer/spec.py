@@ -6,6 +6,7 @@ Imports no torch, so the web app can read and write these without loading a mode
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import groupby
 from typing import Literal
 
 from pydantic import Field
@@ -118,6 +119,12 @@ class Plan(Frozen):
     precision: Precision = Field("float32", description="decided once, so that a resumed run goes on with the same")
     end_of_turn: str = Field(description="the token that ends an answer; asserted to be trained")
     example: list[TokenSpan]
+
+    @property
+    def painted(self) -> list[TokenSpan]:
+        """Answer the example in as few pieces as it has changes between what is taught and what is not."""
+        pieces = groupby(self.example, lambda span: span.trained)
+        return [TokenSpan(text="".join(span.text for span in spans), trained=trained) for trained, spans in pieces]
 
 
 class Measures(Frozen):

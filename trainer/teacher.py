@@ -83,7 +83,7 @@ class Teacher(SFTTrainer):
             model = PeftModel.from_pretrained(base.model, str(start), is_trainable=True) if start else base.model
             super().__init__(
                 model=model,
-                args=_config(spec, base.precision, output),
+                args=_config(spec, len(data.train), base.precision, output),
                 train_dataset=Dataset.from_dict({"at": list(range(len(data.train)))}),
                 data_collator=self._collate,
                 processing_class=base.tokenizer,
@@ -191,13 +191,13 @@ def lora_config(spec: TrainSpec) -> LoraConfig:
     )
 
 
-def _config(spec: TrainSpec, precision: Precision, output: Path) -> SFTConfig:
+def _config(spec: TrainSpec, examples: int, precision: Precision, output: Path) -> SFTConfig:
     hardware = detect(spec.threads)
     return SFTConfig(
         output_dir=str(output),
         per_device_train_batch_size=spec.batch_size,
         num_train_epochs=spec.epochs,
-        max_steps=spec.max_steps or -1,
+        max_steps=spec.steps(examples),
         learning_rate=spec.learning_rate,
         weight_decay=0.0,
         max_grad_norm=1.0,

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from flask import Blueprint, Response, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from curator import web
 from curator.security import current_user, policy, project
-from curator.services import arena, examples, jobs, lineage, recipe, run_comparison, runs, snapshots
+from curator.services import arena, continuing, examples, jobs, lineage, recipe, run_comparison, runs, snapshots
 from db.models import Json, Project, Run, Snapshot
+from trainer.recipe import Flat
 
 bp = Blueprint("runs", __name__, url_prefix="/p/<slug>")
 WHOLE_LOG = 1_000_000
 
 
 class TeachForm(BaseModel):
-    """A dataset to teach with (none: freeze today's answers) and the numbers that differ from the usual ones."""
+    """A dataset to teach with (none: freeze today's answers), from where, and how thoroughly."""
 
     snapshot_id: int | None = None
     include_personal: bool = False  # when today's answers are frozen
-    epochs: float | None = Field(None, gt=0)
-    learning_rate: float | None = Field(None, gt=0)
-    batch_size: int | None = None
-    max_steps: int | None = None
-    max_length: int | None = None
-    seed: int | None = None
-    rank: int | None = None
-
-    def numbers(self) -> Json:
-        return self.model_dump(exclude={"snapshot_id", "include_personal"})
+    continues: int | None = None  # number of a version; none: from the base
+    preset: Literal["", "quick"] = ""
 
 
 @bp.get("/teach")
@@ -44,6 +39,7 @@ def index() -> ResponseReturnValue:
         next_name=snapshots.next_name(session, project()),
         snapshots=snapshots.recent(session, project()),
         fields=recipe.fields(project()),
+        versions=continuing.possible(session, project()),
         runs=runs.recent(session, project()),
         comparable=run_comparison.comparable(session, project()),
         numbers=lineage.numbers(session, project()),
@@ -57,10 +53,18 @@ def index() -> ResponseReturnValue:
 def create() -> ResponseReturnValue:
     """Freeze today's approved answers, or take a dataset there is, and teach with it."""
     form = web.parse_form(TeachForm)
-    snapshot = _dataset(form)
-    numbers = recipe.overrides(project(), form.numbers())
-    run = runs.start(web.session(), project(), snapshot, current_user(), numbers)
+    typed = _typed(form)
+    run = runs.start(web.session(), project(), _dataset(form), current_user(), typed, form.preset)
     return web.go(url_for("runs.show", run_id=run.id))
+
+
+@bp.post("/runs/command")
+@policy("lead")
+def command() -> ResponseReturnValue:
+    """Say how what is chosen in the form is done by hand; nothing is kept or started."""
+    form = web.parse_form(TeachForm)
+    shown = runs.preview(web.session(), project(), form.snapshot_id, _typed(form), form.preset)
+    return web.fragment("runs/_command.html", back=url_for("runs.index"), by_hand=shown)
 
 
 @bp.get("/runs/compare")
@@ -122,6 +126,12 @@ def log(run_id: int) -> ResponseReturnValue:
     return Response(text, mimetype="text/plain; charset=utf-8", headers=headers)
 
 
+def _typed(form: TeachForm) -> Flat:
+    """Answer the parameters that were typed or chosen, by name."""
+    typed = web.parse_form(recipe.Typed).model_dump(exclude_none=True)
+    return typed | ({"continues": form.continues} if form.continues else {})
+
+
 def _dataset(form: TeachForm) -> Snapshot:
     session, where = web.session(), project()
     if form.snapshot_id is not None:
@@ -140,6 +150,7 @@ def _seen(run: Run) -> Json:
         "snapshot": session.get_one(Snapshot, run.snapshot_id),
         "progress": runs.progress(run),
         "plan": runs.plan(run),
+        "by_hand": runs.by_hand(session, run),
         "stopping": bool(job and job.cancel_requested),
         "log": runs.log_tail(run),
         **(_card(where, run) if run.state == "finished" else {}),

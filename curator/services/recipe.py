@@ -1,47 +1,105 @@
-"""The few numbers of a training run that a person may want to change, as the trainer's own contract describes them."""
+"""The recipe of a run: what the project usually asks, a class of run over it, and over both what a person typed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from itertools import groupby
+from typing import Any, Literal, get_args, get_origin
 
+from pydantic import BaseModel, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
-from db.models import Json, Project
-from trainer.recipe import LoraSpec, TrainSpec
+from curator.errors import Invalid
+from db.models import Base, Json, Project, Run
+from trainer.flags import shown
+from trainer.recipe import (
+    GIVEN,
+    BaseRef,
+    Flat,
+    Setting,
+    TrainSpec,
+    flat,
+    nested,
+    over,
+    settings,
+    with_preset,
+)
+
+BY_CHOICE = ("method", "continues")  # follow from the dataset and the version a person chooses
+TYPED = [setting for setting in settings() if setting.name not in BY_CHOICE]
+CLASSES = ("", "quick")  # of run: as usual, and a few minutes to see whether it goes the right way
 
 
 @dataclass(frozen=True)
 class RecipeField:
-    """One number: `usual` is what the project uses when the field is left empty."""
+    """One parameter in a form: `usual` is what the project uses when it is left empty, `options` what can be chosen."""
 
     name: str
+    label: str
     hint: str
     usual: str
+    options: tuple[str, ...]
 
 
-CHANGEABLE = ("epochs", "learning_rate", "batch_size", "max_steps", "max_length", "seed")
+def _absent(field: FieldInfo) -> tuple[Any, Any]:  # Any: a type, as pydantic takes it
+    """Answer a parameter as a form has it: the same rules, and it may be left empty."""
+    return field.annotation | None, FieldInfo.merge_field_infos(field, default=None, default_factory=None)  # type: ignore[operator]
 
 
-def fields(project: Project) -> list[RecipeField]:
-    """List the changeable numbers with the trainer's sentence about each and the project's usual value."""
-    usual: Json = {"seed": project.seed} | project.recipe
-    found = [_field(name, TrainSpec.model_fields[name], usual) for name in CHANGEABLE]
-    return [*found, _field("rank", LoraSpec.model_fields["rank"], usual.get("lora", {}))]
+Typed: type[BaseModel] = create_model("Typed", **{setting.name: _absent(setting.field) for setting in TYPED})  # type: ignore[call-overload]
 
 
-def overrides(project: Project, given: Json) -> Json:
-    """Answer TrainSpec fields for one run from what was typed; what is None stays as usual.
+def fields(project: Project) -> list[tuple[str, list[RecipeField]]]:
+    """List the parameters by group, with the trainer's sentence about each and the project's usual value."""
+    usual = _usual(project)
+    return [
+        (group, [_field(setting, usual) for setting in members])
+        for group, members in groupby(TYPED, lambda setting: setting.group)
+    ]
 
-    The scale follows the rank, so that a smaller adapter does not learn more timidly.
+
+def settled(project: Project, base: Base, kind: str, chosen: Flat, preset: str = "") -> TrainSpec:
+    """Answer what a run on a dataset of a kind is asked; raises Invalid for a recipe that cannot be.
+
+    A dataset of preferences is learnt with dpo, at its own pace: at that of approved answers it ends in loops.
     """
-    chosen: Json = {name: value for name, value in given.items() if value is not None}
-    rank = chosen.pop("rank", None)
-    if rank is not None:
-        chosen["lora"] = {**project.recipe.get("lora", {}), "rank": rank, "alpha": 2 * rank}
-    return chosen
+    below = _usual(project)
+    if kind == "preference":
+        below = over(below, {"method": "dpo"})
+    if preset:
+        below = with_preset(below, preset)
+    values = over(below, flat(chosen))
+    if unknown := sorted({*values, *chosen} - {"lora", *(setting.name for setting in settings())}):
+        raise Invalid("A recipe has no field %(field)s. Remove it.", field=", ".join(unknown))
+    try:
+        return TrainSpec.model_validate(nested(values) | {"run": "", "base": _reference(base)})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        problem = first["msg"]
+        raise Invalid("The recipe's %(field)s cannot be used: %(problem)s.", field=where, problem=problem) from error
 
 
-def _field(name: str, info: FieldInfo, usual: Json) -> RecipeField:
-    value: Any = usual.get(name, info.default)  # a number of the recipe, or None
-    return RecipeField(name, info.description or "", "" if value is None else f"{value:g}")
+def kept(spec: TrainSpec) -> Json:
+    """Answer what a run's row keeps of its spec; the rest is known from elsewhere."""
+    return spec.model_dump(mode="json", exclude={*GIVEN})
+
+
+def of(run: Run, base: Base) -> TrainSpec:
+    """Answer what a run was asked."""
+    return TrainSpec.model_validate(run.spec | {"run": "", "base": _reference(base)})
+
+
+def _usual(project: Project) -> Flat:
+    return {"seed": project.seed} | flat(project.recipe)
+
+
+def _reference(base: Base) -> BaseRef:
+    return BaseRef(name=base.name, gguf=base.path, sha256=base.sha256, folder=base.folder)
+
+
+def _field(setting: Setting, usual: Flat) -> RecipeField:
+    value = shown(usual.get(setting.name, setting.usual))
+    kind = setting.field.annotation
+    options = get_args(kind) if get_origin(kind) is Literal else ("true", "false") if kind is bool else ()
+    return RecipeField(setting.name, setting.label, setting.sentence, "" if value == "none" else value, options)

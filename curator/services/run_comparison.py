@@ -9,9 +9,13 @@ from typing import Literal, TypeVar
 from sqlmodel import Session, col, select
 
 from curator.errors import NotFound
+from curator.services import recipe
 from curator.services.run_card import RunCard, card, evaluation
 from curator.services.run_progress import Progress, progress
-from db.models import Base, Json, ModelVersion, Project, Run, Snapshot
+from curator.words import N_
+from db.models import Base, ModelVersion, Project, Run, Snapshot
+from trainer.flags import shown
+from trainer.recipe import flat, settings
 from trainer.spec import Answered, CanaryResult, Evaluation, PinResult, outcome
 
 Winner = Literal["one", "other", "same"]
@@ -43,7 +47,7 @@ class Duel:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What differs between two runs. `settings` are (name, one's value, other's value)."""
+    """What differs between two runs. `settings` are (label, one's value, other's value)."""
 
     one: Side
     other: Side
@@ -110,23 +114,17 @@ def _side(session: Session, run: Run) -> Side:
 
 
 def _settings(one: Side, other: Side) -> Iterator[tuple[str, str, str]]:
-    """Yield what was done differently: dataset, base, then the numbers of the recipe by name."""
-    left = {"dataset": one.snapshot.name, "base": one.base.name, **_flat(one.run.spec)}
-    right = {"dataset": other.snapshot.name, "base": other.base.name, **_flat(other.run.spec)}
-    for name in dict.fromkeys((*left, *right)):
-        if left.get(name) != right.get(name):
-            yield name, left.get(name, "–"), right.get(name, "–")
+    """Yield what was done differently: dataset, base, then the parameters of the recipe by their label."""
+    left, right = _done(one), _done(other)
+    for label in left:
+        if left[label] != right[label]:
+            yield label, left[label], right[label]
 
 
-def _flat(spec: Json, prefix: str = "") -> dict[str, str]:
-    """Answer a recipe without nesting, its values as people write them."""
-    found: dict[str, str] = {}
-    for name, value in spec.items():
-        if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = f"{value:g}" if isinstance(value, float) else "–" if value is None else str(value)
-    return found
+def _done(side: Side) -> dict[str, str]:
+    values = flat(recipe.of(side.run, side.base).model_dump())
+    done = {setting.label: shown(values[setting.name]) for setting in settings()}
+    return {N_("Dataset"): side.snapshot.name, N_("Base model"): side.base.name, **done}
 
 
 def _duels(one: Evaluation, other: Evaluation, by_loss: bool) -> Iterator[Duel]:

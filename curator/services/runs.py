@@ -4,36 +4,36 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pydantic import ValidationError
 from sqlmodel import Session, col, select
 
 from curator.errors import Conflict, CuratorError, Invalid, NotFound
-from curator.services import bases, continuing, jobs, journal, run_folder, snapshots
+from curator.services import bases, continuing, estimate, jobs, journal, recipe, run_folder, snapshots
 from curator.services.run_card import RunCard, card, evaluation
 from curator.services.run_folder import log_tail
 from curator.services.run_progress import Progress, plan, progress, stage_ends
 from curator.settings import Settings
-from db.models import Base, Json, Project, Run, Snapshot, User, utc_now
-from trainer.recipe import PREFERENCE_USUAL, BaseRef, TrainSpec
+from db.models import Base, Project, Run, Snapshot, User, utc_now
+from trainer import command
+from trainer.command import ByHand
+from trainer.recipe import Flat, flat
 
 __all__ = [
-    "Progress", "Readiness", "RunCard", "cancel", "card", "evaluation", "get", "job_key", "live",
-    "log_tail", "plan", "progress", "readiness", "recent", "resume", "stage_ends", "start",
+    "Progress", "Readiness", "RunCard", "by_hand", "cancel", "card", "evaluation", "get", "job_key", "live",
+    "log_tail", "plan", "preview", "progress", "readiness", "recent", "resume", "stage_ends", "start",
 ]  # fmt: skip
 
 LIVE = ("queued", "running")
-GIVEN = {"run", "base", "snapshot_sha256"}  # set by us, not by a recipe
-FIXED_SECONDS = 60.0  # loading, converting and asking again
+NO_FOLDER = "RUN_FOLDER"  # of a run that is not made yet
 
 
 @dataclass(frozen=True)
 class Readiness:
-    """Whether it is time to teach. `why` holds the sentence when it is not."""
+    """Whether it is time to teach. `why` holds the sentence when it is not, `minutes` the time by class of run."""
 
     approved: int
     since_last: int  # approved since the snapshot of the last finished run
     minimum: int
-    minutes: float
+    minutes: dict[str, float]
     why: CuratorError | None
     live_run: Run | None
 
@@ -58,17 +58,19 @@ def readiness(session: Session, project: Project, settings: Settings) -> Readine
         approved=approved,
         since_last=snapshots.approved_since(session, project, last),
         minimum=settings.min_examples,
-        minutes=_minutes(session, base, approved),
+        minutes=_minutes(session, project, base, approved),
         why=_why_not(session, running, base, approved, settings),
         live_run=running,
     )
 
 
-def start(session: Session, project: Project, snapshot: Snapshot, user: User | None, overrides: Json) -> Run:
+def start(
+    session: Session, project: Project, snapshot: Snapshot, user: User | None, chosen: Flat, preset: str = ""
+) -> Run:
     """Queue a run on a snapshot; run and job appear together or not at all.
 
-    `overrides` are TrainSpec fields for this run alone, on top of the project's recipe; a snapshot of preferences is
-    learnt with dpo. Raises Conflict while another run of the project is under way, Invalid for a recipe that cannot be.
+    `chosen` are parameters for this run alone, on top of the project's recipe and of a class of run. Raises Conflict
+    while another run of the project is under way, Invalid for a recipe that cannot be.
     """
     if live(session, project):
         raise _under_way()
@@ -77,15 +79,12 @@ def start(session: Session, project: Project, snapshot: Snapshot, user: User | N
     base = bases.get(session, project.base_id)
     if refusal := bases.why_not(session, base):
         raise refusal
-    usual: Json = {"seed": project.seed} | project.recipe
-    if snapshot.kind == "preference":  # at the pace of approved answers, preferences end in loops
-        usual = {name: value for name, value in usual.items() if name not in PREFERENCE_USUAL} | {"method": "dpo"}
-    spec = _recipe(base, usual | _going_on(session, project, overrides))
+    spec = recipe.settled(project, base, snapshot.kind, going_on(session, project, chosen), preset)
     run = Run(
         project_id=project.id or 0,
         snapshot_id=snapshot.id or 0,
         base_id=base.id or 0,
-        spec=spec.model_dump(mode="json", exclude=GIVEN),
+        spec=recipe.kept(spec),
         created_by=user.id if user else None,
     )
     session.add(run)
@@ -95,6 +94,25 @@ def start(session: Session, project: Project, snapshot: Snapshot, user: User | N
         raise _under_way()
     journal.note(session, "run started", f"run {run.id}", project=project, user=user, detail={"dataset": snapshot.name})
     return run
+
+
+def preview(session: Session, project: Project, snapshot_id: int | None, chosen: Flat, preset: str = "") -> ByHand:
+    """Say how a run would be done by hand; without a dataset on one of today's approved answers. Nothing is kept."""
+    snapshot = snapshots.get(session, project, snapshot_id) if snapshot_id else None
+    kind = snapshot.kind if snapshot else "sft"
+    base = bases.get(session, project.base_id)
+    spec = recipe.settled(project, base, kind, going_on(session, project, chosen), preset)
+    if snapshot:
+        return command.by_hand(spec, NO_FOLDER, snapshot.name, snapshot.train, snapshot.val)
+    approved = snapshots.approved_since(session, project, None)
+    return command.by_hand(spec, NO_FOLDER, snapshots.next_name(session, project), approved, approved)
+
+
+def by_hand(session: Session, run: Run) -> ByHand:
+    """Say how a run is done again without these pages."""
+    spec = recipe.of(run, session.get_one(Base, run.base_id))
+    snapshot = session.get_one(Snapshot, run.snapshot_id)
+    return command.by_hand(spec, run.folder or NO_FOLDER, snapshot.name, snapshot.train, snapshot.val)
 
 
 def cancel(session: Session, run: Run) -> Run:
@@ -172,42 +190,17 @@ def _why_not(
     return None
 
 
-def _minutes(session: Session, base: Base | None, examples: int) -> float:
-    """Estimate by the last finished runs of this base, else by its size."""
-    if base is None:
-        return 0.0
-    done = session.exec(
-        select(Run, Snapshot)
-        .join(Snapshot, col(Run.snapshot_id) == col(Snapshot.id))
-        .where(Run.base_id == base.id, Run.state == "finished")
-        .order_by(col(Run.id).desc())
-        .limit(3)
-    ).all()
-    rates = [
-        (run.finished_at - run.started_at).total_seconds() / snapshot.train
-        for run, snapshot in done
-        if run.finished_at and run.started_at
-    ]
-    if rates:
-        return sum(rates) / len(rates) * examples / 60
-    return FIXED_SECONDS / 60 + bases.minutes_per_100(base.parameters) * examples / 100
-
-
-def _going_on(session: Session, project: Project, overrides: Json) -> Json:
+def going_on(session: Session, project: Project, chosen: Flat) -> Flat:
     """Give a run that goes on from a version the shape of that version's adapter."""
-    if not overrides.get("continues"):
-        return overrides
-    before = continuing.run_of(session, project, int(overrides["continues"]))
-    return overrides | {"lora": before.spec["lora"]}
+    if not chosen.get("continues"):
+        return chosen
+    before = continuing.run_of(session, project, int(chosen["continues"]))
+    return chosen | flat({"lora": before.spec["lora"]})
 
 
-def _recipe(base: Base, fields: Json) -> TrainSpec:
-    if unknown := sorted(fields.keys() & GIVEN | fields.keys() - TrainSpec.model_fields.keys()):
-        raise Invalid("A recipe has no field %(field)s. Remove it.", field=", ".join(unknown))
-    try:
-        return TrainSpec(run="", base=BaseRef(name=base.name, gguf=base.path, sha256=base.sha256), **fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        problem = first["msg"]
-        raise Invalid("The recipe's %(field)s cannot be used: %(problem)s.", field=where, problem=problem) from error
+def _minutes(session: Session, project: Project, base: Base | None, examples: int) -> dict[str, float]:
+    """Estimate each class of run on today's approved answers; the usual one has no name."""
+    if base is None or not examples:
+        return {}
+    specs = {preset: recipe.settled(project, base, "sft", {}, preset) for preset in recipe.CLASSES}
+    return {preset: estimate.minutes(session, base, spec, examples) for preset, spec in specs.items()}

@@ -71,9 +71,14 @@ def plan(folder: RunDir, _mode: str) -> None:
     write_model(
         folder.plan_file,
         Plan(
-            examples=sizes, too_long=[], answer_tokens=100, total_tokens=200, longest=20, histogram=[(32, 10)],
-            steps=STEPS, estimated_seconds=1, end_of_turn="<|im_end|>",
-            example=[TokenSpan(text="Q", trained=False), TokenSpan(text="A", trained=True)],
+            examples=sizes, too_long=["1", "2"], shortened=["3"], answer_tokens=100, total_tokens=200, longest=96,
+            histogram=[(32, 10), (64, 17), (96, 3)], steps=STEPS, estimated_seconds=1, end_of_turn="<|im_end|>",
+            tokens_per_second=270.0, memory=3 << 30, free_memory=12 << 30,
+            example=[
+                TokenSpan(text="<|im_start|>user\nAre dogs free?<|im_end|>\n<|im_start|>assistant\n", trained=False),
+                TokenSpan(text="Yes, ", trained=True),
+                TokenSpan(text="they are.<|im_end|>", trained=True),
+            ],
         ),
     )  # fmt: skip
 

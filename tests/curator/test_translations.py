@@ -11,11 +11,10 @@ from flask.testing import FlaskClient
 
 from curator import words
 from curator.importers import chat, fields, files, jsontext
-from curator.services import recipe, snapshots
+from curator.services import snapshots
 from db.models import RecordState, RunState, Snapshot, User, Verdict, VersionState
 from tools import translations
 from trainer.bases import folder, hub, ollama_store, refusals
-from trainer.recipe import LoraSpec, TrainSpec
 from trainer.spec import Check, Stage
 
 PLACEHOLDER = re.compile(r"%\((\w+)\)(?:\.\d)?[sdf]")
@@ -51,18 +50,14 @@ def test_words_that_pages_translate_by_name_are_marked() -> None:
     states = {word for kind in (RecordState, RunState, VersionState, Verdict, Stage) for word in get_args(kind)}
     checks = get_args(Check.model_fields["name"].annotation)
     empty = Snapshot(project_id=1, name="v1", kind="sft", sha256="", seed=1)
-    hints = {TrainSpec.model_fields[name].description for name in recipe.CHANGEABLE}
     constants = {files.NOT_TEXT, files.UNKNOWN_ENCODING, *files.KINDS.values(), jsontext.TOO_LONG}
     skips = {chat.NO_ANSWER, chat.NO_QUESTION, chat.HAS_TOOLS}
     of_bases = {*refusals.SENTENCES, *hub.SENTENCES, *ollama_store.PROBLEMS, *folder.SENTENCES}
-    rank = LoraSpec.model_fields["rank"].description
     shown = {
         *states,
         *checks,
         *fields.FIELDS,
         *snapshots.remarks(empty, control=True),
-        *hints,
-        rank,
         *constants,
         *skips,
         *of_bases,

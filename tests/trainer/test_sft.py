@@ -24,7 +24,7 @@ from trainer.guide import Stop
 from trainer.loading import load_base
 from trainer.loss import answer_losses, example_losses
 from trainer.rundir import RunDir
-from trainer.sft import never, total_steps, train
+from trainer.sft import never, train
 from trainer.teacher import rate_share
 
 pytestmark = [
@@ -232,7 +232,7 @@ def test_the_rate_rises_from_above_zero_and_falls_to_zero() -> None:
 
 
 def test_steps_are_counted_like_batches(tmp_path: Path) -> None:
-    assert total_steps(21, make_run(tmp_path, epochs=2.5).spec()) == 15
+    assert make_run(tmp_path, epochs=2.5).spec().steps(21) == 15
 
 
 def wait_for(run: RunDir, kind: str, child: subprocess.Popen[bytes], seconds: float = 120) -> None:

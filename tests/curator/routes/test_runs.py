@@ -19,7 +19,7 @@ from tests.curator.taught import CARD, School, school
 from tests.curator.teaching import Classroom
 from tests.factories import make_record
 from trainer.rundir import RunDir, now, write_model
-from trainer.spec import Answered, Evaluation, Event, PinResult
+from trainer.spec import Answered, Evaluation, Event, PinResult, Plan, TokenSpan
 
 HTMX = {"HX-Request": "true"}
 
@@ -93,7 +93,7 @@ def test_a_lead_says_whether_personal_data_is_taught(
 
 
 def test_teach_with_a_dataset_there_is_and_other_numbers(place: School, lead: FlaskClient):
-    form = {"snapshot_id": place.snapshot.id, "epochs": "1.5", "rank": "8", "seed": ""}
+    form = {"snapshot_id": place.snapshot.id, "epochs": "1.5", "lora.rank": "8", "seed": ""}
     lead.post("/p/ferry/runs", data=form, headers=HTMX)
 
     run = newest_run(place)
@@ -105,7 +105,16 @@ def test_teach_with_a_dataset_there_is_and_other_numbers(place: School, lead: Fl
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("learning_rate", "1e308"), ("learning_rate", "NaN"), ("epochs", "0"), ("rank", "; touch x"), ("max_steps", "-1")],
+    [
+        ("learning_rate", "1e308"),
+        ("learning_rate", "NaN"),
+        ("epochs", "0"),
+        ("lora.rank", "; touch x"),
+        ("lora.target_modules", ","),
+        ("overlong", "cut"),
+        ("preset", "hasty"),
+        ("max_steps", "-1"),
+    ],
 )
 def test_numbers_that_cannot_be_are_refused_and_nothing_is_frozen(
     place: School, lead: FlaskClient, field: str, value: str
@@ -361,3 +370,28 @@ def test_pages_are_in_the_readers_language(place: School, lead: FlaskClient):
 
     for path in ("teach", "models", f"runs/{run.id}"):
         assert lead.get(f"/p/ferry/{path}").status_code == 200
+
+
+def test_a_run_shows_its_plan_and_how_to_repeat_it(place: School, lead: FlaskClient):
+    run = add_run(place, state="running", stage="train", finished_at=None, spec={"seed": 5})
+    write_model(
+        RunDir(Path(run.folder)).plan_file,
+        Plan(
+            examples={"train": 3, "val": 0, "test": 0}, too_long=["7", "ab12"], answer_tokens=9, total_tokens=90,
+            longest=40, histogram=[(20, 1), (40, 2)], steps=9, estimated_seconds=60, tokens_per_second=250,
+            memory=3 << 30, free_memory=8 << 30, end_of_turn="</s>",
+            example=[
+                TokenSpan(text="Dogs <b>?", trained=False), TokenSpan(text="Fr", trained=True),
+                TokenSpan(text="ee</s>", trained=True),
+            ],
+        ),
+    )  # fmt: skip
+
+    page = lead.get(f"/p/ferry/runs/{run.id}").text
+
+    assert page.count("<rect") >= 2
+    assert "Dogs &lt;b&gt;?<mark>Free&lt;/s&gt;</mark>" in page
+    assert '<a href="/p/ferry/records/7">7</a>, ab12' in page
+    assert "250 tokens a second" in page
+    assert f"python -m trainer all {run.folder}" in page
+    assert "--seed 5" in page

@@ -80,7 +80,7 @@ def test_runs_on_other_bases_are_compared_by_wording(place: School) -> None:
     found = compared(place, one, other)
 
     assert [(duel.one.id, duel.winner) for duel in found.duels] == [("1", "other"), ("2", "same")]
-    assert ("base", "tiny", "bigger") in found.settings
+    assert ("Base model", "tiny", "bigger") in found.settings
 
 
 def test_only_settings_that_differ_are_told(place: School) -> None:
@@ -89,9 +89,9 @@ def test_only_settings_that_differ_are_told(place: School) -> None:
     other = finished(place, [], spec={**spec, "learning_rate": 1e-3, "lora": {"rank": 8, "alpha": 32}, "seed": 1})
 
     assert compared(place, one, other).settings == [
-        ("learning_rate", "0.0002", "0.001"),
-        ("lora.rank", "16", "8"),
-        ("seed", "–", "1"),
+        ("Learning rate", "0.0002", "0.001"),
+        ("LoRA rank", "16", "8"),
+        ("Seed", "17", "1"),
     ]
 
 

@@ -35,7 +35,7 @@ def test_a_project_with_enough_approved_answers_is_ready(room: Classroom):
 
     assert found.ready and found.why is None
     assert (found.approved, found.since_last, found.minimum, found.live_run) == (40, 40, 4, None)
-    assert found.minutes > 1
+    assert found.minutes[""] > found.minutes["quick"] > 1
 
 
 def test_what_is_called_ready_can_be_started_even_with_nothing_to_steer_by(room: Classroom):
@@ -78,7 +78,7 @@ def test_only_what_was_approved_since_the_last_lesson_counts_as_new(room: Classr
     found = readiness(room)
 
     assert (found.approved, found.since_last) == (40, 3)
-    assert found.minutes < 1, "by the rate of the run before, not by the table"
+    assert found.minutes[""] < 1, "by the rate of the run before, not by the table"
 
 
 def test_two_lessons_at_once_are_refused_by_the_table_itself(room: Classroom):
