@@ -178,9 +178,8 @@ class _Gaps:
 
 
 def _largest(one: dict[int, float], other: dict[int, float]) -> float:
-    if one.keys() != other.keys():
-        return math.inf
-    return max(abs(one[token] - other[token]) for token in one)
+    """Compare tokens that are likely to both; where there is none, the two have nothing in common."""
+    return max((abs(one[token] - other[token]) for token in one.keys() & other.keys()), default=math.inf)
 
 
 def _difference(

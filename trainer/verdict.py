@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -147,7 +148,8 @@ def differs(asked: Asked, moved: float | None) -> Check:
     likelihoods are from the old ones in the runtime, in nats; None where no runtime was asked.
     """
     changed, answers = asked.changed()
-    shifted = "" if moved is None else f" The next word's likelihood moved by {moved:.3f} nats where it is served."
+    far = "altogether" if moved == math.inf else f"by {moved or 0:.3f} nats"
+    shifted = "" if moved is None else f" The next word's likelihood moved {far} where it is served."
     return Check(
         name="differs",
         passed=changed > 0 if moved is None else moved >= MOVED,

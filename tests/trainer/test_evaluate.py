@@ -204,6 +204,7 @@ def test_a_new_model_that_is_the_old_one_is_noticed() -> None:
     same = Asked({"r1": (Answer("a", True), Answer("a", True))}, [], stops=1, stops_asked=1)
 
     assert differs(same, 0.2).passed, "likelihoods moved; the likeliest words need not"
+    assert differs(same, float("inf")).detail.endswith("moved altogether where it is served.")
     assert differs(same, 0.0).blocks
     assert differs(same, None).blocks
     assert differs(same, 0.0).detail.startswith("0 of 1 answers are other than the untaught base's.")
