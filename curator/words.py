@@ -21,7 +21,7 @@ STATES = (
 )  # fmt: skip
 VERDICTS = (N_("accept"), N_("reject"), N_("skip"), N_("unsure"))
 STAGES = (N_("plan"), N_("train"), N_("convert"), N_("evaluate"))
-CHECKS = (N_("held_out"), N_("pins"), N_("stops"), N_("parity"), N_("canaries"))
+CHECKS = (N_("held_out"), N_("pins"), N_("stops"), N_("differs"), N_("parity"), N_("rounding"), N_("canaries"))
 COLUMNS = (
     N_("question"), N_("answer"), N_("passages"), N_("reference"), N_("external_id"), N_("conversation"),
     N_("happened_at"), N_("thumbs"), N_("comment"), N_("latency"), N_("score"), N_("language"), N_("system"),

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from trainer.asking import quiet, runtime_installed, runtime_of_its_own
+from trainer.asking import quiet, runtime_installed, runtime_of_its_own, serve_unrounded
 from trainer.bases import digest, refusals
 from trainer.data import Encoder
 from trainer.encoded import encoder_for
@@ -23,7 +23,7 @@ from trainer.failures import TrainerFailure
 from trainer.gguf_check import check
 from trainer.gguf_summary import BadGguf, GgufSummary
 from trainer.loading import load_base
-from trainer.parity import Parity, compare
+from trainer.parity import Parity, Tags, compare
 from trainer.recipe import BaseRef
 from trainer.rundir import write_model
 from trainer.runtimes.base import Publication, RuntimeFailure, RuntimeUnavailable
@@ -60,7 +60,7 @@ def _tested(base: BaseRef, folder: Path) -> Admission:
         return Admission(state="not checked", sentence=refusals.NO_RUNTIME)
     gguf, full = Path(base.gguf), Path(base.folder) if base.folder else None
     try:
-        summary = check(gguf, whole=True)
+        summary = check(gguf, whole=True, finite=True)
         if digest(gguf) != base.sha256:
             return Admission(state="failed", sentence=refusals.CHANGED)
         encoder, model = encoder_for(gguf), load_base(gguf, folder=full).model
@@ -75,7 +75,8 @@ def _tested(base: BaseRef, folder: Path) -> Admission:
         with runtime_of_its_own(folder) as runtime:
             runtime.publish(Publication(TAG, gguf, context=CONTEXT), quiet)
             conversations = [_accepted(encoder, messages) for messages in CONVERSATIONS]
-            found = compare(model, encoder, runtime, TAG, conversations, exact=full is None)
+            tags = Tags(TAG, unrounded=None if full else serve_unrounded(runtime, gguf, CONTEXT))
+            found = compare(model, encoder, runtime, tags, conversations, exact=full is None)
     except RuntimeUnavailable as failure:
         return Admission(state="not checked", sentence=refusals.NOT_ANSWERED, detail=str(failure))
     except RuntimeFailure as failure:

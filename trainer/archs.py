@@ -18,11 +18,18 @@ PERMUTES: dict[str, bool] = {
     "llama": True,
     "smollm3": True,
     "granite": True,
+    "mistral3": True,
     "qwen2": False,
     "qwen3": False,
     "gemma2": False,
     "gemma3": False,
     "phi3": False,
+    "olmo2": False,
+    "exaone4": False,
+    "command-r": False,
+    "cohere2": False,
+    "stablelm": False,
+    "lfm2": False,
 }
 
 
@@ -30,3 +37,9 @@ def permute(rows: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
     """Interleave the two rotary halves of each head: (heads × 2 × half, …) → (heads × half × 2, …)."""
     half = len(rows) // heads // 2
     return rows.reshape(heads, 2, half, -1).swapaxes(1, 2).reshape(rows.shape)
+
+
+def unpermute(rows: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
+    """Undo `permute`: (heads × half × 2, …) → (heads × 2 × half, …)."""
+    half = len(rows) // heads // 2
+    return rows.reshape(heads, half, 2, -1).swapaxes(1, 2).reshape(rows.shape)

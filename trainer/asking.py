@@ -15,14 +15,18 @@ import torch
 from peft import PeftModel
 
 from trainer.data import Encoder
+from trainer.gguf_check import check
 from trainer.hardware import detect
+from trainer.merge_gguf import unrounded
+from trainer.peft_files import CannotConvert
 from trainer.rundir import RunDir
 from trainer.runtimes.base import ChatOptions, Publication
 from trainer.runtimes.embedded import EmbeddedHost
 from trainer.runtimes.llamacpp import LlamaCppRuntime
 from trainer.spec import Message
 
-OLD, NEW, MERGED = "old", "new", "merged"
+OLD, NEW, MERGED, UNROUNDED = "old", "new", "merged", "unrounded"
+SPARE = 1 << 30  # bytes left free on the disk and in memory
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,24 @@ def served(run: RunDir, context: int) -> Generator[LlamaCppRuntime]:
         runtime.publish(Publication(OLD, base, context=context), quiet)
         runtime.publish(Publication(MERGED, base, merged=run.model_gguf, context=context), quiet)
         yield runtime
+
+
+def serve_unrounded(runtime: LlamaCppRuntime, base: Path, context: int, adapter: Path | None = None) -> str | None:
+    """Serve a base (with an adapter GGUF) with every weight in F32 as well, and answer the name it has.
+
+    None where machine or disk have no room for it, or where a type can be copied but not decoded. The file lies in
+    the runtime's passing home and goes with it. Raises RuntimeFailure.
+    """
+    free = min(detect().free_memory, shutil.disk_usage(runtime.home).free)
+    if 4 * check(base, whole=True).parameters + SPARE > free:
+        return None
+    path = runtime.home / "unrounded.gguf"
+    try:
+        unrounded(base, path, adapter)
+    except CannotConvert:
+        return None
+    runtime.publish(Publication(UNROUNDED, base, merged=path, context=context), quiet)
+    return UNROUNDED
 
 
 @contextmanager

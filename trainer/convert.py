@@ -17,15 +17,20 @@ def convert(run: RunDir) -> None:
         raise TrainerFailure("input", "There is no adapter to convert yet. Train first.")
     spec, base_path, journal = run.spec(), run.base_gguf(), Journal(run, "convert")
     journal.stage("Making the files that a runtime loads.")
-    names = {"general.name": spec.run, BASE_KEY: spec.base.sha256, "curator.snapshot_sha256": spec.snapshot_sha256}
+    names = {
+        "general.name": spec.run,
+        "curator.run": spec.run,
+        BASE_KEY: spec.base.sha256,
+        "curator.snapshot_sha256": spec.snapshot_sha256,
+    }
     names = {key: value for key, value in names.items() if value}
     try:
         if not run.adapter_gguf.exists():
             convert_adapter(run.adapter, check(base_path, whole=True), run.adapter_gguf, metadata=names)
-        check(run.adapter_gguf, whole=True)
+        check(run.adapter_gguf, whole=True, finite=True)
         if not run.model_gguf.exists():
             merge(base_path, run.adapter_gguf, run.model_gguf, spec.merged_type, names)
-        check(run.model_gguf, whole=True)
+        check(run.model_gguf, whole=True, finite=True)
     except CannotConvert as error:
         raise TrainerFailure("base", str(error)) from error
     journal.done("The model files are ready.")

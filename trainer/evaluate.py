@@ -9,8 +9,19 @@ from collections.abc import Callable, Sequence
 import torch
 from peft import PeftModel
 
-from trainer import canaries
-from trainer.asking import MERGED, NEW, OLD, Answer, Asker, LocalAsker, ServedAsker, runtime_installed, served
+from trainer import canaries, rounded
+from trainer.asking import (
+    MERGED,
+    NEW,
+    OLD,
+    Answer,
+    Asker,
+    LocalAsker,
+    ServedAsker,
+    runtime_installed,
+    serve_unrounded,
+    served,
+)
 from trainer.data import Encoded, Encoder
 from trainer.encoded import EncodedRun, encode
 from trainer.failures import Cancelled, TrainerFailure
@@ -18,17 +29,19 @@ from trainer.hardware import detect
 from trainer.loading import load_base
 from trainer.loss import example_losses
 from trainer.measures import TokenCount
-from trainer.parity import compare
+from trainer.parity import PROMPTS, Parity, Tags, compare
 from trainer.progress import Journal
 from trainer.result import result_of
 from trainer.rundir import RunDir, write_model
 from trainer.runtimes.base import RuntimeFailure
-from trainer.spec import CanaryResult, Check, Evaluation, Example, Message, PinResult, RunResult, Split
-from trainer.verdict import Asked, is_right, judged, question_of
+from trainer.runtimes.llamacpp import LlamaCppRuntime
+from trainer.spec import CanaryResult, Check, Evaluation, Example, Message, PinResult, Prompt, RunResult, Split
+from trainer.verdict import Asked, differs, is_right, judged, question_of
 
 ASKED = 40  # questions that are also answered in words
 STOP_PROMPTS = 10
 CONTEXT_SPARE = 64
+FINE = ("Q8_0", "F16", "BF16", "F32")  # merged types that cost next to nothing; of "same" nobody knows
 HELD_OUT: dict[Split, str] = {
     "test": "",
     "val": "There is no test question, so the questions that chose the best moment are used; they flatter a little.",
@@ -67,10 +80,19 @@ def _evaluation(run: RunDir, journal: Journal, stop: Stop) -> Evaluation:
             journal.warn(note)
         old = example_losses(model, encoded, data.pad, base=True)
         new = example_losses(model, encoded, data.pad)
-        asked, parity = _ask(run, model, data, questions, stop)
+        asked, served_lines = _ask(run, model, data, questions, stop)
+        merged = rounded.measure(run, model, encoded, data) if encoded else None
     finally:
         model.unload()
-    return judged(questions, encoded, (old, new), asked, parity, note, _token_count(data.encoder))
+    found = judged(questions, encoded, (old, new), asked, served_lines, note, _token_count(data.encoder), merged)
+    return found.model_copy(update={"prompts": [_prompt(example, data.encoder) for example in questions[:PROMPTS]]})
+
+
+def _prompt(example: Example, encoder: Encoder) -> Prompt:
+    messages, bos = example.messages[:-1], encoder.tokenizer.bos_token
+    return Prompt(
+        messages=messages, text=encoder.render(messages, opening=True), bos=bos if isinstance(bos, str) else ""
+    )
 
 
 def _token_count(encoder: Encoder) -> TokenCount:
@@ -87,23 +109,43 @@ def held_out(run: RunDir, data: EncodedRun) -> tuple[list[Encoded], list[Example
     return [], [], "There is no question that was kept from learning, so nothing can be said about new questions."
 
 
-def _ask(run: RunDir, model: PeftModel, data: EncodedRun, questions: list[Example], stop: Stop) -> tuple[Asked, Check]:
+def _ask(
+    run: RunDir, model: PeftModel, data: EncodedRun, questions: list[Example], stop: Stop
+) -> tuple[Asked, list[Check]]:
+    """Ask old and new model, and compare what is served with what was taught: answers and the gate's lines on that."""
     prompts = [example.messages[:-1] for example in [*questions, *run.examples("val"), *run.examples("train")]]
     local = LocalAsker(model, data.encoder, data.end)
     if not runtime_installed():
         # nothing is red because a part is not installed; the runtime that serves is tested when it publishes
         parity = Check(name="parity", passed=True, detail="Not checked: the embedded runtime is not installed here.")
-        return _answers(local, run, questions, prompts, stop), parity
+        asked = _answers(local, run, questions, prompts, stop)
+        return asked, [differs(asked, None), parity]
     others = [one.messages for one in (*run.pins(), *canaries.every())]
     longest = max(len(data.encoder.prompt(messages)) for messages in [*prompts, *others])
+    context = longest + max(run.spec().answer_tokens, canaries.LONGEST) + CONTEXT_SPARE
     try:
-        with served(run, longest + max(run.spec().answer_tokens, canaries.LONGEST) + CONTEXT_SPARE) as runtime:
+        with served(run, context) as runtime:
             asked = _answers(ServedAsker(runtime), run, questions, prompts, stop)
-            exact = not run.spec().base.folder
-            return asked, compare(model, data.encoder, runtime, NEW, prompts, MERGED, exact=exact).check()
+            found = _compared(run, model, data, runtime, prompts, context)
+            return asked, [differs(asked, found.moved), found.check()]
     except RuntimeFailure as error:
         parity = Check(name="parity", passed=False, detail=f"The embedded runtime could not be asked. {error}")
-        return _answers(local, run, questions, prompts, stop), parity
+        return _answers(local, run, questions, prompts, stop), [parity]
+
+
+def _compared(
+    run: RunDir,
+    model: PeftModel,
+    data: EncodedRun,
+    runtime: LlamaCppRuntime,
+    prompts: list[list[Message]],
+    context: int,
+) -> Parity:
+    exact = not run.spec().base.folder
+    unrounded = serve_unrounded(runtime, run.base_gguf(), context, run.adapter_gguf) if exact else None
+    tags = Tags(NEW, MERGED, unrounded, OLD)
+    coarse = run.spec().merged_type not in FINE
+    return compare(model, data.encoder, runtime, tags, prompts, exact=exact, coarse=coarse)
 
 
 def _answers(asker: Asker, run: RunDir, questions: list[Example], prompts: list[list[Message]], stop: Stop) -> Asked:

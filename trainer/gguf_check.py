@@ -40,7 +40,7 @@ def check(path: Path, *, whole: bool = False, finite: bool = False) -> GgufSumma
     """Read a GGUF file's header and answer its summary, or raise BadGguf.
 
     Time and memory are bounded by the header's true size (at most 128 MB), whatever the file claims.
-    `whole` refuses one part of a split model; `finite` also reads every F32, F16 and BF16 weight.
+    `whole` refuses one part of a split model; `finite` also reads every weight for NaN and infinity.
     """
     try:
         mode = path.stat().st_mode
@@ -56,8 +56,9 @@ def check(path: Path, *, whole: bool = False, finite: bool = False) -> GgufSumma
                 "Join them first with llama-gguf-split --merge, then use the joined file."
             )
         if finite:
-            for tensor in summary.tensors.values():
-                _check_finite(file, path, tensor)
+            from trainer.gguf_finite import check_finite  # here: it needs numpy, which the web app has no use for
+
+            check_finite(file, path, summary.tensors.values())
     return summary
 
 
@@ -227,26 +228,3 @@ class _Header:
 
     def _bad(self, what: str) -> Never:
         raise BadGguf(f"{self.path.name} is a damaged GGUF file: {what}. Copy or download it again.")
-
-
-def _check_finite(file: BinaryIO, path: Path, tensor: TensorInfo) -> None:
-    """Read one tensor in pieces and refuse NaN and infinity: an exponent of all ones."""
-    layout = {"F32": ("<u4", 0x7F800000), "F16": ("<u2", 0x7C00), "BF16": ("<u2", 0x7F80)}.get(tensor.type.name)
-    if layout is None:
-        return
-    import numpy as np
-
-    code, exponent = layout
-    file.seek(tensor.start)
-    left = tensor.size
-    while left:
-        piece = file.read(min(CHUNK, left))
-        if not piece:
-            raise BadGguf(f"{path.name} became shorter while it was read. Copy or download it again.")
-        left -= len(piece)
-        bits = np.frombuffer(piece, code) & np.dtype(code).type(exponent)
-        if bool((bits == exponent).any()):
-            raise BadGguf(
-                f"{path.name} holds weights that are no numbers (NaN or infinity) in {tensor.name}. "
-                "Such a model answers nonsense: train or convert it again."
-            )

@@ -8,7 +8,7 @@ every tensor against it, and refuses what an adapter GGUF cannot say.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,7 +24,16 @@ from trainer.peft_files import CannotConvert, Floats, PeftConfig, read_config, r
 from trainer.quantize import encode
 from trainer.rundir import written_whole
 
-__all__ = ["CannotConvert", "Pair", "check_fits", "checked_metadata", "convert_adapter", "read_peft"]
+__all__ = [
+    "CannotConvert",
+    "Pair",
+    "check_fits",
+    "checked_metadata",
+    "convert_adapter",
+    "permuted_heads",
+    "read_peft",
+    "tensors_of",
+]
 
 Dtype = Literal["F32", "F16"]
 
@@ -123,12 +132,7 @@ def check_fits(name: str, a_shape: tuple[int, ...], b_shape: tuple[int, ...], ba
 def _pair(
     module: str, found: Mapping[str, Floats], config: PeftConfig, names: TensorNameMap, base: GgufSummary
 ) -> Pair:
-    name = names.get_name(f"{module.replace('language_model.', '')}.weight", (".weight",))
-    if name is None:
-        raise CannotConvert(
-            f"The adapter changes the layer {module}, which is unknown for the architecture {base.architecture!r}. "
-            "It was trained on another kind of model: choose that base."
-        )
+    name = _tensor_of(module, names, base)
     a, b = found["A"], found["B"]
     check_fits(name, a.shape, b.shape, base)
     try:
@@ -137,14 +141,36 @@ def _pair(
         raise CannotConvert("The adapter's rank or alpha pattern is not readable. Train it again.") from None
     if len(a) != rank:
         raise CannotConvert(f"The adapter's {module} has rank {len(a)} and its settings say {rank}. Copy it again.")
+    heads = permuted_heads(name, base)
+    return Pair(name, a, permute(b, heads) if heads else b, scale)
+
+
+def tensors_of(modules: Iterable[str], base: GgufSummary) -> dict[str, str]:
+    """Give the tensor in the base's GGUF file of each layer of the model, by the layer's name."""
+    names = _name_map(base)
+    return {module: _tensor_of(module, names, base) for module in modules}
+
+
+def permuted_heads(name: str, base: GgufSummary) -> int | None:
+    """Give the number of heads by which a tensor's rows are permuted; None where they keep their order."""
     heads = {"attn_q.weight": base.head_count, "attn_k.weight": base.head_count_kv}
     part = name.split(".", 2)[2]
-    if PERMUTES[base.architecture] and part in heads:
-        count = heads[part]
-        if not count or len(b) % (2 * count):
-            raise CannotConvert(f"{base.path.name} does not say how many attention heads it has. Choose another base.")
-        b = permute(b, count)
-    return Pair(name, a, b, scale)
+    if not PERMUTES[base.architecture] or part not in heads:
+        return None
+    count = heads[part]
+    if not count or base.tensors[name].rows % (2 * count):
+        raise CannotConvert(f"{base.path.name} does not say how many attention heads it has. Choose another base.")
+    return count
+
+
+def _tensor_of(module: str, names: TensorNameMap, base: GgufSummary) -> str:
+    name = names.get_name(f"{module.replace('language_model.', '')}.weight", (".weight",))
+    if name is None:
+        raise CannotConvert(
+            f"The adapter changes the layer {module}, which is unknown for the architecture {base.architecture!r}. "
+            "It was trained on another kind of model: choose that base."
+        )
+    return name
 
 
 def _name_map(base: GgufSummary) -> TensorNameMap:

@@ -8,8 +8,8 @@ A few rows at a time go through memory, so it stays far below one tensor.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping, Set
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -53,6 +53,11 @@ FILE_TYPES = {
     "IQ4_XS": LlamaFileType.MOSTLY_IQ4_XS,
 }
 
+# What takes the place of a type where rows do not divide by 256, as in llama.cpp's llama-quant.cpp.
+SMALLER_BLOCKS = {
+    "Q2_K": "IQ4_NL", "Q3_K": "IQ4_NL", "IQ4_XS": "IQ4_NL", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class MergeReport:
@@ -62,7 +67,7 @@ class MergeReport:
     copied: int
     touched_weights: int
     types: Mapping[str, int]  # type name → touched tensors now of that type
-    fell_back: tuple[str, ...]  # tensors that became F16 because their rows do not divide into blocks
+    fell_back: tuple[str, ...]  # tensors of another type because their rows do not divide into its blocks
     size: int  # bytes of the merged file
 
 
@@ -97,23 +102,8 @@ def merge(
         if trained_on and metadata.get(BASE_KEY, trained_on) != trained_on:
             raise CannotConvert("The adapter was trained on another base. Choose that one.")
         halves = adapter_pairs(lora, base)
-        planned, fell_back = _plan(base, halves, merged_type)
-        settings = _settings(base, planned, metadata)
-        with (
-            written_whole(out) as draft,
-            draft.open("wb") as file,
-            base_path.open("rb") as source,
-            adapter_gguf.open("rb") as updates,
-        ):
-            write_header(file, settings, list(planned.values()), base.version, base.alignment)
-            for tensor in base.tensors.values():
-                if tensor.name in halves:
-                    pair = _load(updates, tensor.name, halves[tensor.name])
-                    pieces = _merged(source, tensor, pair, planned[tensor.name].type)
-                else:
-                    pieces = _copied(source, tensor)
-                write_tensor(file, planned[tensor.name], pieces, base.alignment)
-            size = file.tell()
+        planned, fell_back = _plan(base, set(halves), merged_type)
+        size = _write(out, base, planned, _settings(base, planned, metadata), adapter_gguf, halves)
     return MergeReport(
         touched=len(halves),
         copied=len(base.tensors) - len(halves),
@@ -122,6 +112,18 @@ def merge(
         fell_back=fell_back,
         size=size,
     )
+
+
+def unrounded(base_path: Path, out: Path, adapter: Path | None = None) -> None:
+    """Write base (+ adapter GGUF) with every weight in F32, for comparing and not for serving.
+
+    A runtime that gets only F32 rounds nothing that matters, so whatever then differs from training is a mistake.
+    Raises as `merge` does.
+    """
+    base = check(base_path, whole=True)
+    halves = adapter_pairs(check(adapter, finite=True), base) if adapter else {}
+    planned, _ = _plan(base, set(base.tensors), "F32")
+    _write(out, base, planned, _settings(base, planned, {}), adapter, halves)
 
 
 def adapter_pairs(adapter: GgufSummary, base: GgufSummary) -> dict[str, _Halves]:
@@ -164,22 +166,21 @@ def _as_gguf(adapter: Path, base: GgufSummary, beside: Path) -> Generator[Path]:
         yield converted
 
 
-def _plan(
-    base: GgufSummary, halves: Mapping[str, _Halves], merged_type: str
-) -> tuple[dict[str, NewTensor], tuple[str, ...]]:
+def _plan(base: GgufSummary, changed: Set[str], merged_type: str) -> tuple[dict[str, NewTensor], tuple[str, ...]]:
     """Decide every tensor's new type; refuse what cannot be read or written before a byte is written."""
     planned: dict[str, NewTensor] = {}
     fell_back: list[str] = []
     for tensor in base.tensors.values():
         kind = tensor.type
-        if tensor.name in halves:
+        if tensor.name in changed:
             if not can_decode(kind):
                 raise CannotConvert(f"{tensor.name} of the base is of type {kind.name}, which cannot be changed.")
             kind = kind if merged_type == SAME else type_named(merged_type)
             check_can_encode(kind)
             if not fits(kind, tensor.shape[0]):
-                kind = BY_NAME["F16"]
                 fell_back.append(tensor.name)
+            while not fits(kind, tensor.shape[0]):
+                kind = BY_NAME[SMALLER_BLOCKS.get(kind.name, "F16")]
         planned[tensor.name] = NewTensor(tensor.name, tensor.shape, kind)
     return planned, tuple(fell_back)
 
@@ -206,6 +207,32 @@ def _settings(base: GgufSummary, planned: Mapping[str, NewTensor], metadata: Map
     return [*settings, *new.values()]
 
 
+def _write(
+    out: Path,
+    base: GgufSummary,
+    planned: Mapping[str, NewTensor],
+    settings: list[bytes],
+    adapter: Path | None,
+    halves: Mapping[str, _Halves],
+) -> int:
+    """Write the planned file and answer its bytes; what keeps its type and has no update is copied."""
+    with (
+        written_whole(out) as draft,
+        draft.open("wb") as file,
+        base.path.open("rb") as source,
+        adapter.open("rb") if adapter else nullcontext() as updates,
+    ):
+        write_header(file, settings, list(planned.values()), base.version, base.alignment)
+        for tensor in base.tensors.values():
+            kind, pair = planned[tensor.name].type, None
+            if updates and tensor.name in halves:
+                pair = _load(updates, tensor.name, halves[tensor.name])
+            copied = pair is None and kind == tensor.type
+            pieces = _copied(source, tensor) if copied else _merged(source, tensor, pair, kind)
+            write_tensor(file, planned[tensor.name], pieces, base.alignment)
+        return file.tell()
+
+
 def _load(file: BufferedReader, name: str, halves: _Halves) -> Pair:
     def read(tensor: TensorInfo) -> NDArray[np.float32]:
         file.seek(tensor.start)
@@ -222,15 +249,15 @@ def _rows(file: BufferedReader, tensor: TensorInfo, count: int) -> NDArray[np.ui
     return data
 
 
-def _merged(source: BufferedReader, tensor: TensorInfo, pair: Pair, kind: TensorType) -> Iterator[Piece]:
-    """Decode, add scale · B·A and encode, a few rows at a time."""
+def _merged(source: BufferedReader, tensor: TensorInfo, pair: Pair | None, kind: TensorType) -> Iterator[Piece]:
+    """Decode, add scale · B·A where there is a pair, and encode, a few rows at a time."""
     source.seek(tensor.start)
-    a = pair.a * np.float32(pair.scale)
-    step = max(1, min(AT_ONCE, PRODUCT_AT_ONCE // len(a)) // tensor.shape[0])
+    a = pair.a * np.float32(pair.scale) if pair else None
+    step = max(1, min(AT_ONCE, PRODUCT_AT_ONCE // (len(a) if a is not None else 1)) // tensor.shape[0])
     for start in range(0, tensor.rows, step):
-        b = pair.b[start : start + step]
-        weights = decode(_rows(source, tensor, len(b)), tensor.type)
-        np.add(weights, b @ a, out=weights)
+        weights = decode(_rows(source, tensor, min(step, tensor.rows - start)), tensor.type)
+        if pair and a is not None:
+            np.add(weights, pair.b[start : start + step] @ a, out=weights)
         data = encode(weights, kind)
         if kind.name == "F16" and not np.isfinite(data.view(np.float16)).all():
             raise CannotConvert(f"The merged weights of {tensor.name} are too large for F16. Choose Q8_0.")

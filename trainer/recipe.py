@@ -14,11 +14,17 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pydantic.fields import FieldInfo
 
 Method = Literal["sft", "dpo"]
-MergedType = Literal["Q8_0", "F16", "F32", "same"]  # same: the type each tensor has in the base
+MergedType = Literal[
+    "Q8_0", "F16", "BF16", "F32", "Q6_K", "Q5_K", "Q4_K", "Q5_1", "Q5_0", "Q4_1", "Q4_0",
+    "same",  # the type each tensor has in the base
+]  # fmt: skip
 Precision = Literal["float32", "bfloat16"]
 Flat = dict[str, Any]  # values by setting, not yet validated; those of the adapter are called lora.rank and so on
 
-LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+LINEAR_LAYERS = (
+    "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+    "qkv_proj", "gate_up_proj", "in_proj", "out_proj", "w1", "w2", "w3",
+)  # fmt: skip
 PREFERENCE_USUAL: Flat = {"learning_rate": 5e-6, "epochs": 1.0}  # of dpo, where it differs from sft
 GIVEN = ("run", "base", "snapshot_sha256")  # said by whoever makes the run folder, not by a recipe
 PRESETS: Mapping[str, Flat] = {

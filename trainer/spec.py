@@ -206,17 +206,44 @@ class Knowledge(Frozen):
         return self.before - self.kept
 
 
+class Difference(Frozen):
+    """The first token at which the trainer's and the runtime's prompt part."""
+
+    question: str = Field(description="what that conversation asks last")
+    place: int = Field(description="counted from 0")
+    before: str = Field(description="the end of what both agree on")
+    taught: str = Field(description="how it goes on in training; empty where the prompt ends")
+    served: str = Field(description="how it goes on in the runtime; empty where the prompt ends")
+
+
 class Check(Frozen):
     """One line of the gate. A warning that did not pass is told, but does not keep the version back."""
 
-    name: Literal["held_out", "pins", "stops", "parity", "canaries"]
+    name: Literal["held_out", "pins", "stops", "differs", "parity", "rounding", "canaries"]
     passed: bool
     detail: str
     warning: bool = False
+    difference: Difference | None = None
 
     @property
     def blocks(self) -> bool:
         return not (self.passed or self.warning)
+
+
+class Rounded(Frozen):
+    """The merged file, measured on the held-out questions: its taught weights are rounded to a type."""
+
+    type: str = Field(description="of most of the taught tensors")
+    loss: float = Field(description="nats per answer token, as old_loss and new_loss")
+    size: int = Field(description="bytes of the file")
+
+
+class Prompt(Frozen):
+    """A conversation that waits for an answer, as text: what every runtime must make of it."""
+
+    messages: list[Message] = Field(min_length=1)
+    text: str
+    bos: str = Field("", description="the token that begins every text, which a runtime may write or add")
 
 
 class Evaluation(Frozen):
@@ -241,6 +268,10 @@ class Evaluation(Frozen):
     new: Totals | None = None
     approved: Totals | None = Field(None, description="the same measures of the answers people approved")
     canaries: list[CanaryResult] = Field(default_factory=list[CanaryResult])
+    rounded: Rounded | None = Field(None, description="what the merged file kept of the lesson")
+    prompts: list[Prompt] = Field(
+        default_factory=list[Prompt], description="a few prompts as they were taught, to compare a runtime's with"
+    )
 
     @property
     def passed(self) -> bool:

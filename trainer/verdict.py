@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from trainer import canaries
+from trainer import canaries, rounded
 from trainer.asking import Answer
 from trainer.data import Encoded
 from trainer.loss import mean_loss
 from trainer.measures import TokenCount, measured, normal, totals
+from trainer.parity import MOVED
 from trainer.spec import (
     SAME_WITHIN,
     Answered,
@@ -21,6 +23,7 @@ from trainer.spec import (
     Message,
     PinnedQuestion,
     PinResult,
+    Rounded,
     outcome,
 )
 
@@ -37,17 +40,27 @@ class Asked:
     stops_asked: int
     canaries: list[CanaryResult] = field(default_factory=list[CanaryResult])
 
+    def changed(self) -> tuple[int, int]:
+        """Count the answers that are not the untaught base's, and all."""
+        pairs = [(old.text, new.text) for old, new in self.answers.values()]
+        pairs += [(one.old, one.new) for one in (*self.pins, *self.canaries)]
+        return sum(old != new for old, new in pairs), len(pairs)
+
 
 def judged(
     questions: list[Example],
     encoded: list[Encoded],
     losses: tuple[dict[str, float], dict[str, float]],
     asked: Asked,
-    parity: Check,
+    served: Sequence[Check],
     note: str,
     tokens: TokenCount,
+    merged: Rounded | None = None,
 ) -> Evaluation:
-    """Put measurements together into a verdict. Losses by example id, old and new; `tokens` counts a text's tokens."""
+    """Put measurements together into a verdict. Losses by example id, old and new; `tokens` counts a text's tokens.
+
+    `served` holds the lines about what is served against what was taught.
+    """
     old, new = losses
     answered = [_answered(example, old, new, asked.answers.get(example.id), tokens) for example in questions]
     evaluation = Evaluation(
@@ -67,8 +80,10 @@ def judged(
         new=totals([one.new_measures for one in answered if one.new_measures]),
         approved=totals([_approved(one, tokens) for one in answered if one.new_measures]),
         canaries=asked.canaries,
+        rounded=merged,
     )
-    return evaluation.model_copy(update={"checks": [*_checks(evaluation, note), parity, *_warnings(evaluation)]})
+    checks = [*_checks(evaluation, note), *served, *_warnings(evaluation)]
+    return evaluation.model_copy(update={"checks": checks})
 
 
 def _answered(
@@ -126,8 +141,25 @@ def _checks(found: Evaluation, note: str) -> list[Check]:
     ]
 
 
+def differs(asked: Asked, moved: float | None) -> Check:
+    """Answer the gate's line that the new model is not the old one.
+
+    Where little was to be learnt, an adapter that is not applied fails nothing else. `moved` tells how far the new
+    likelihoods are from the old ones in the runtime, in nats; None where no runtime was asked.
+    """
+    changed, answers = asked.changed()
+    far = "altogether" if moved == math.inf else f"by {moved or 0:.3f} nats"
+    shifted = "" if moved is None else f" The next word's likelihood moved {far} where it is served."
+    return Check(
+        name="differs",
+        passed=changed > 0 if moved is None else moved >= MOVED,
+        detail=f"{changed} of {answers} answers are other than the untaught base's.{shifted}",
+    )
+
+
 def _warnings(found: Evaluation) -> list[Check]:
-    return [canaries.check(found.knowledge)] if found.knowledge else []
+    rounding = [rounded.judged(found.rounded, found.old_loss, found.new_loss)] if found.rounded else []
+    return [*rounding, *([canaries.check(found.knowledge)] if found.knowledge else [])]
 
 
 def is_right(pin: PinnedQuestion, answer: str) -> bool:

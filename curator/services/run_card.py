@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from db.models import Json, Run
 from trainer.rundir import RunDir
-from trainer.spec import Check, Evaluation, Knowledge, RunResult, Totals
+from trainer.spec import Check, Evaluation, Knowledge, Rounded, RunResult, Totals
 
-PARTS = {"old": Totals, "new": Totals, "approved": Totals, "knowledge": Knowledge}
+PARTS = {"old": Totals, "new": Totals, "approved": Totals, "knowledge": Knowledge, "rounded": Rounded}
 ALIKE = 0.1  # lengths within a tenth of each other are about the same
 
 
@@ -18,8 +18,8 @@ ALIKE = 0.1  # lengths within a tenth of each other are about the same
 class RunCard:
     """The figures of a finished run. Losses are nats per answer token on questions it never saw.
 
-    `old`, `new` and `approved` sum up what answers are like; they and `knowledge` are None for runs of before they
-    were measured.
+    `old`, `new` and `approved` sum up what answers are like; they, `knowledge` and `rounded` are None for runs of
+    before they were measured.
     """
 
     examples: int
@@ -40,6 +40,7 @@ class RunCard:
     new: Totals | None = None
     approved: Totals | None = None
     knowledge: Knowledge | None = None
+    rounded: Rounded | None = None
 
     @property
     def passed(self) -> bool:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.trainer.bases.store import OllamaStore
 from tests.trainer.originals import LLAMA3_ROPE, llama3_rope_freqs, write_original
 from tests.trainer.tiny import Shape, tiny_weights, write_gguf, write_tiny_llama_gguf
 from trainer import __main__ as command
-from trainer import admission
+from trainer import admission, loading
 from trainer.bases import refusals
 from trainer.parity import Parity
 from trainer.recipe import BaseRef
@@ -62,6 +63,35 @@ def test_the_folder_of_another_model_is_noticed_by_its_answers(tmp_path: Path) -
     folder = write_original(tmp_path / "original", tiny_weights(SHAPE, seed=5), SHAPE)
 
     assert admitted(tmp_path, gguf, folder).sentence == refusals.OTHER_FOLDER
+
+
+def test_a_mistake_below_what_rounding_may_cost_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gguf = write_tiny_llama_gguf(tmp_path / "base.gguf")
+    right = loading.load_base(gguf)
+    with torch.no_grad():
+        right.model.model.norm.weight.mul_(1.02)
+    monkeypatch.setattr(admission, "load_base", lambda *_args, **_options: right)
+
+    found = admitted(tmp_path, gguf)
+    loading.load_base.cache_clear()
+
+    assert (found.state, found.sentence) == ("failed", refusals.OTHER_WEIGHTS)
+    assert Parity(prompts=3, same_tokens=3, gap=_served_gap(found.detail)).agrees, "the older limit would let it pass"
+
+
+def test_a_base_with_no_room_for_the_comparison_is_judged_as_it_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.asking.SPARE", 1 << 60)
+
+    found = admitted(tmp_path, write_tiny_llama_gguf(tmp_path / "base.gguf"))
+
+    assert found.state == "passed"
+    assert "not compared with no weight rounded" in found.detail
+
+
+def _served_gap(detail: str) -> float:
+    return float(detail.split("it differs by ")[1].split()[0])
 
 
 def test_a_file_that_changed_since_it_was_added_is_refused(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from trainer.loading import load_base
 from trainer.rundir import RunDir
 from trainer.sft import never, train
 from trainer.spec import CanaryResult, Check, Evaluation, PinnedQuestion, outcome
-from trainer.verdict import Asked, is_right, judged
+from trainer.verdict import Asked, differs, is_right, judged
 
 pytestmark = [
     pytest.mark.filterwarnings(
@@ -53,8 +53,16 @@ def test_a_taught_model_is_asked_in_the_runtime_that_serves_it(tmp_path: Path) -
     assert found.new_loss < found.old_loss - 1
     assert (found.better, found.same, found.worse) == (4, 0, 0)
     assert check(found, "parity").passed, check(found, "parity").detail
+    assert "With no weight rounded" in check(found, "parity").detail
+    assert check(found, "differs").passed
+    assert check(found, "rounding").passed, check(found, "rounding").detail
+    assert found.rounded is not None and found.rounded.type == "Q8_0"
+    assert found.rounded.loss == pytest.approx(found.new_loss, abs=0.01)
+    assert found.rounded.size == run.model_gguf.stat().st_size
     assert check(found, "held_out").passed
     assert found.stops_asked == 10
+    assert [prompt.messages for prompt in found.prompts] == [one.messages[:-1] for one in run.examples("test")[:3]]
+    assert found.prompts[0].text.endswith("<|im_start|>assistant\n")
     assert len(found.pins) == 1
     assert all(q.new != q.old for q in found.questions)
     assert run.result() == result
@@ -165,7 +173,7 @@ def test_a_verdict_fails_what_got_worse_or_does_not_stop() -> None:
     encoded = [Encoded("r1", (1, 2, 3), 1), Encoded("r2", (1, 2, 3, 4, 5), 1)]
     asked = Asked({"r1": (Answer("a", True), Answer("b", False))}, [], stops=8, stops_asked=10)
 
-    found = judged(questions, encoded, ({"r1": 1.0, "r2": 1.0}, {"r1": 0.5, "r2": 1.5}), asked, PARITY, "", len)
+    found = judged(questions, encoded, ({"r1": 1.0, "r2": 1.0}, {"r1": 0.5, "r2": 1.5}), asked, [PARITY], "", len)
 
     assert (found.better, found.same, found.worse) == (1, 0, 1)
     assert found.new_loss == pytest.approx((0.5 * 2 + 1.5 * 4) / 6)
@@ -184,12 +192,22 @@ def test_what_was_forgotten_is_told_and_keeps_nothing_back() -> None:
     ]
     asked = Asked({}, [], stops=10, stops_asked=10, canaries=lost)
 
-    found = judged([example(1)], [Encoded("r1", (1, 2, 3), 1)], ({"r1": 1.0}, {"r1": 0.5}), asked, PARITY, "", len)
+    found = judged([example(1)], [Encoded("r1", (1, 2, 3), 1)], ({"r1": 1.0}, {"r1": 0.5}), asked, [PARITY], "", len)
 
     assert found.passed
     assert not check(found, "canaries").passed
     assert check(found, "canaries").detail.startswith("5 of the 10 general questions")
     assert (found.old, found.new) == (None, None), "no question was answered in words"
+
+
+def test_a_new_model_that_is_the_old_one_is_noticed() -> None:
+    same = Asked({"r1": (Answer("a", True), Answer("a", True))}, [], stops=1, stops_asked=1)
+
+    assert differs(same, 0.2).passed, "likelihoods moved; the likeliest words need not"
+    assert differs(same, float("inf")).detail.endswith("moved altogether where it is served.")
+    assert differs(same, 0.0).blocks
+    assert differs(same, None).blocks
+    assert differs(same, 0.0).detail.startswith("0 of 1 answers are other than the untaught base's.")
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from trainer import quantize
 from trainer.archs import PERMUTES
 from trainer.gguf_check import check
 from trainer.lora_gguf import convert_adapter
-from trainer.merge_gguf import merge
+from trainer.merge_gguf import merge, unrounded
 
 # peft 0.21 still asks transformers 5.23 by the old name
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -203,6 +203,36 @@ def test_k_quants_are_written_through_ggml(tmp_path):
     name = "blk.0.ffn_up.weight"
     assert np.std(small[name] - full[name]) < 0.09 * np.std(full[name])
     assert check(tmp_path / "again.gguf").tensors[name].type.name == "Q4_K"
+
+
+@pytest.mark.parametrize(("asked", "found"), [("Q4_K", "Q5_0"), ("Q5_K", "Q5_1"), ("Q6_K", "Q8_0"), ("Q3_K", "IQ4_NL")])
+def test_a_k_quant_of_narrow_rows_becomes_the_next_type_of_small_blocks_as_in_llama_cpp(
+    asked, found, base, adapter, tmp_path
+):
+    if quantize.ggml() is None:
+        pytest.skip("libggml-python is not installed")
+
+    report = merge(base, adapter, tmp_path / "merged.gguf", asked)
+
+    assert report.types == {found: 4}
+    assert len(report.fell_back) == 4
+
+
+@pytest.mark.parametrize("base_type", ["F32", "Q4_1"])
+def test_all_tensors_in_f32_are_the_base_decoded_plus_the_update(base_type, adapter, tmp_path):
+    base = write_tiny_llama_gguf(tmp_path / "other.gguf", tensor_type=base_type, alignment=64)
+
+    unrounded(base, tmp_path / "base-f32.gguf")
+    unrounded(base, tmp_path / "merged.gguf", adapter)
+
+    merged = tmp_path / "merged.gguf"
+    merge(base, adapter, tmp_path / "touched.gguf", "F32")
+    assert {tensor.type.name for tensor in check(merged).tensors.values()} == {"F32"}
+    assert fields_of(merged)["general.file_type"] == 0
+    for name, weight in weights_of(tmp_path / "touched.gguf").items():
+        np.testing.assert_array_equal(weights_of(merged)[name], weight, err_msg=name)
+    for name, weight in weights_of(base).items():
+        np.testing.assert_array_equal(weights_of(tmp_path / "base-f32.gguf")[name], weight, err_msg=name)
 
 
 def test_rows_that_do_not_divide_become_f16(tmp_path):

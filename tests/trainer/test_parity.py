@@ -13,7 +13,7 @@ from tests.trainer.folders import example, make_run
 from trainer.data import Encoder
 from trainer.encoded import encoder_of
 from trainer.loading import load_base
-from trainer.parity import Parity, compare, next_logprobs
+from trainer.parity import Parity, Tags, compare, next_logprobs
 from trainer.spec import Message
 from trainer.teacher import lora_config
 
@@ -34,6 +34,8 @@ class Mirror:
     model: PeftModel
     encoder: Encoder
     shift: float = 0.0
+    mistake: float = 0.0  # of the file in which nothing is rounded
+    untaught: float = 0.5
     extra: tuple[int, ...] = ()
     knows: bool = True
 
@@ -49,7 +51,7 @@ class Mirror:
         assert top >= 1
         assert not isinstance(prompt, str)
         likeliest = next_logprobs(self.model, prompt).topk(top)
-        shift = self.shift * (4 if tag == "merged" else 1)
+        shift = {"new": self.shift, "merged": 4 * self.shift, "exact": self.mistake, "old": self.untaught}[tag]
         found = dict(zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True))
         return {token if self.knows else token + 10_000: value + shift for token, value in found.items()}
 
@@ -64,21 +66,60 @@ def mirror(tmp_path: Path) -> Mirror:
 
 def compared(mirror: Mirror) -> Parity:
     conversations = [example(n).messages[:1] for n in range(5)]
-    return compare(mirror.model, mirror.encoder, mirror, "new", conversations, "merged")
+    return compare(mirror.model, mirror.encoder, mirror, Tags("new", "merged", "exact", "old"), conversations)
 
 
 def test_a_faithful_runtime_passes(mirror: Mirror) -> None:
     found = compared(mirror)
 
-    assert found == Parity(prompts=3, same_tokens=3, gap=0.0, top_gap=0.0, merged_gap=0.0)
+    same = Parity(prompts=5, same_tokens=5, gap=0.0, top_gap=0.0, merged_gap=0.0, unrounded_gap=0.0, moved=0.5)
+    assert found == same
     assert found.check().passed
+    assert found.check().difference is None
 
 
 def test_a_second_bos_is_noticed(mirror: Mirror) -> None:
     mirror.extra = (0,)
 
-    assert compared(mirror).same_tokens == 0
+    found = compared(mirror)
+
+    assert found.same_tokens == 0
+    assert not found.check().passed
+    assert found.difference is not None
+    assert (found.difference.place, found.difference.before) == (0, "")
+    assert found.difference.taught.startswith("<|im_start|>user")
+    assert found.difference.served.startswith("<|endoftext|><|im_start|>user")
+    assert found.difference.question == example(0).messages[0].content
+
+
+def test_the_first_token_that_differs_is_shown_with_what_stands_before_it(mirror: Mirror) -> None:
+    class Shorter(Mirror):
+        def tokenize(self, tag: str, text: str) -> list[int]:
+            return super().tokenize(tag, text)[:-3]
+
+    found = compared(Shorter(mirror.model, mirror.encoder)).difference
+
+    assert found is not None
+    prompt = mirror.encoder.prompt(example(0).messages[:1])
+    assert found.place == len(prompt) - 3
+    assert mirror.encoder.tokenizer.decode(prompt).endswith(found.before + found.taught)
+    assert found.served == ""
+
+
+def test_without_rounding_a_hundredth_is_a_mistake(mirror: Mirror) -> None:
+    mirror.mistake = 0.009
+    assert compared(mirror).check().passed
+
+    mirror.mistake = 0.011
+    assert compared(mirror).gap == 0.0
     assert not compared(mirror).check().passed
+
+
+def test_a_merged_type_of_few_bits_is_judged_by_held_out_questions_and_not_here() -> None:
+    far = {"prompts": 3, "same_tokens": 3, "gap": 0.0, "merged_gap": 0.4}
+
+    assert not Parity(**far).check().passed
+    assert Parity(**far, coarse=True).check().passed
 
 
 def test_other_logits_are_noticed(mirror: Mirror) -> None:
@@ -97,6 +138,11 @@ def test_a_runtime_with_another_favourite_is_infinitely_far_away(mirror: Mirror)
 
     assert compared(mirror).gap == float("inf")
     assert not compared(mirror).check().passed
+
+
+def test_the_line_says_which_comparison_was_made(mirror: Mirror) -> None:
+    assert "With no weight rounded, what comes next differs by 0.0000 nats" in compared(mirror).check().detail
+    assert "not compared with no weight rounded" in Parity(prompts=3, same_tokens=3, gap=0.0).check().detail
 
 
 def test_no_prompt_is_no_proof() -> None:

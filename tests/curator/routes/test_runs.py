@@ -266,6 +266,38 @@ def test_the_card_does_not_count_corrections_that_nobody_pinned(place: School, l
     assert "0 of 0" not in page
 
 
+def test_the_card_shows_the_first_token_at_which_training_and_use_part(place: School, lead: FlaskClient):
+    difference = {
+        "question": "Are <b>dogs</b> free?", "place": 0, "before": "", "taught": "<|im_start|>user",
+        "served": "<s><|im_start|>user",
+    }  # fmt: skip
+    parity = {"name": "parity", "passed": False, "detail": "0 of 3 prompts become the same.", "difference": difference}
+    version = place.version(1)
+    with open_session(place.engine, write=True) as session:
+        run = session.get_one(Run, version.run_id)
+        run.card = {**CARD, "checks": [parity]}
+
+    page = lead.get(f"/p/ferry/runs/{version.run_id}").text
+
+    assert "“Are &lt;b&gt;dogs&lt;/b&gt; free?” becomes another prompt from token 1 on:" in page
+    assert "<code>&lt;|im_start|&gt;user</code>" in page
+    assert "<code>&lt;s&gt;&lt;|im_start|&gt;user</code>" in page
+
+
+def test_the_card_says_what_rounding_the_finished_file_took(place: School, lead: FlaskClient):
+    rounding = {"name": "rounding", "passed": False, "warning": True, "detail": "60% is left."}
+    version = place.version(1)
+    with open_session(place.engine, write=True) as session:
+        run = session.get_one(Run, version.run_id)
+        run.card = {**CARD, "checks": [rounding], "rounded": {"type": "Q4_0", "loss": 1.234, "size": 98_000_000}}
+
+    page = lead.get(f"/p/ferry/runs/{version.run_id}").text
+
+    assert "Rounding the finished file took a part of the lesson" in page
+    assert "(merged_type) would keep more." in page
+    assert "1.234 in the finished file, whose taught layers are of type Q4_0 (98 MB)" in page
+
+
 def test_the_card_says_in_plain_words_what_answers_are_like(place: School, lead: FlaskClient):
     Classroom(place.engine, place.settings, place.project, place.snapshot).teach("poor")
 
