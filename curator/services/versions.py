@@ -9,23 +9,20 @@ from sqlmodel import Session, col, or_, select, update
 from curator.errors import Conflict, Invalid, NotFound
 from curator.services import jobs, journal
 from curator.settings import Settings
-from db.models import Base, ModelVersion, Project, Promotion, User
-from trainer.runtimes.base import Runtime, RuntimeFailure
+from db.models import Base, ModelVersion, Project, Promotion, User, utc_now
+from trainer.runtimes.base import Runtime
 from trainer.runtimes.table import open_runtime
 
 USABLE = ("published", "in service")
 
 
 def choose_runtime(settings: Settings) -> Runtime:
-    """Answer where new versions are published: Ollama when one is set and answers, else the embedded runtime."""
-    if settings.ollama_url:
-        ollama = runtime_named("ollama", settings)
-        try:
-            ollama.version()
-        except RuntimeFailure:
-            return runtime_named("llamacpp", settings)
-        return ollama
-    return runtime_named("llamacpp", settings)
+    """Answer where new versions are published: Ollama when one is set, else the embedded runtime.
+
+    An Ollama that is away is waited for. A version that went elsewhere meanwhile could be put into service there,
+    and whoever asks Ollama for `:current` would go on with the one before.
+    """
+    return runtime_named("ollama" if settings.ollama_url else "llamacpp", settings)
 
 
 def runtime_named(name: str, settings: Settings) -> Runtime:
@@ -46,11 +43,7 @@ def alias(project: Project) -> str:
 
 
 def answering(base: Base, version: ModelVersion | None, settings: Settings) -> tuple[str, Runtime]:
-    """Answer tag and runtime of a version, or of the base for None.
-
-    For None it asks which runtime answers, so no transaction may be open. The base must have been published once:
-    publishing.ensure_base.
-    """
+    """Answer tag and runtime of a version, or of the base for None, which publishing.ensure_base makes loadable."""
     if version is None:
         return base_tag(base), choose_runtime(settings)
     if version.state not in USABLE:
@@ -114,6 +107,24 @@ def roll_back(session: Session, project: Project, user: User | None, reason: str
     return promote(session, project, earlier, user, reason or "Went back to what was in service before.")
 
 
+def loaded(session: Session, version: ModelVersion, runtime: str) -> bool:
+    """Note that a runtime has a version now; one that was built becomes published. False when it was retired meanwhile.
+
+    The runtime is kept even then, because that is where it has to be removed from.
+    """
+    mine = update(ModelVersion).where(col(ModelVersion.id) == version.id)
+    session.exec(mine.values(runtime=runtime))
+    if session.exec(mine.where(col(ModelVersion.state) != "retired").values(message="")).rowcount == 0:
+        return False
+    session.exec(mine.values(published_at=utc_now()))
+    _change(session, version.id, ("built",), "published")
+    project = session.get_one(Project, version.project_id)
+    if project.service_version_id == version.id:
+        jobs.enqueue(session, "light", "alias", f"alias:{project.id}", {"id": project.id})
+    journal.note(session, "published", f"v{version.number}", project=project, detail={"tag": version.tag})
+    return True
+
+
 def request_publish(session: Session, version: ModelVersion, user: User | None) -> None:
     """Queue a version's publishing: one that failed the gate but is wanted, got stuck, or whose runtime forgot it."""
     if version.state == "retired":
@@ -147,7 +158,8 @@ def repair(session: Session, settings: Settings) -> int:
         if version.state == "built" and version.gate_passed:
             jobs.enqueue(session, "light", "publish", f"publish:{version.id}", {"id": version.id})
             queued += 1
-    for project in session.exec(select(Project).where(col(Project.service_version_id).is_not(None))):
+    changed = select(Promotion.project_id)  # also to the base: the name may still stand for what was there before
+    for project in session.exec(select(Project).where(col(Project.id).in_(changed))):
         jobs.enqueue(session, "light", "alias", f"alias:{project.id}", {"id": project.id})
         queued += 1
     return queued

@@ -25,6 +25,7 @@ Version = Literal["0.17.0", "0.24.0", "0.33.0", "0.34.1", "0.35.0"]
 Misbehaviour = Literal[
     "",
     "status_500",  # every call
+    "busy",  # every call
     "redirect",
     "not_ollama",
     "cookie",
@@ -36,6 +37,8 @@ Misbehaviour = Literal[
     "huge_line",
     "event_line",
     "hang",
+    "blob_disk_full",
+    "blob_damaged",  # on its way here
     "wrong_file",  # create: another file than the one that was sent
 ]
 ADAPTER_MARK = b"general.type" + (8).to_bytes(4, "little") + (7).to_bytes(8, "little") + b"adapter"
@@ -75,13 +78,14 @@ class FakeOllama:
         self.gone = threading.Event()  # set when a client left in the middle of a stream
         self.endless = False
         self.token = ""
+        self.prefix = ""  # a proxy's path in front of everything
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler(self))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=[0.01], daemon=True)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"http://127.0.0.1:{self._server.server_address[1]}{self.prefix}"
 
     def __enter__(self) -> Self:
         self._thread.start()

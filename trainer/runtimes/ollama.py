@@ -37,7 +37,7 @@ REFUSED_BELOW = (0, 17, 1)  # CVE-2026-7482: a crafted GGUF reads other people's
 WARNED_BELOW = (0, 35, 0)  # CVE-2026-103663: a crafted digest runs code on the server
 TAKES_GGUF_AS_IT_IS = (0, 34, 1)  # before that, llama-quantize rewrites it and its digest changes
 PIECE = 1 << 20
-CREATE_SECONDS = 900.0  # an old Ollama rewrites a large file between two lines
+SLOWEST_DISK = 20e6  # bytes a second: an old Ollama rewrites a file between two lines
 
 
 class OllamaRuntime:
@@ -93,8 +93,9 @@ class OllamaRuntime:
             check(path, whole=True)
         except BadGguf as error:
             raise RuntimeFailure(str(error)) from error
-        digest = self._upload(path, progress)
-        self._create(publication, digest, progress)
+        patience = self.idle_seconds + path.stat().st_size / SLOWEST_DISK
+        digest = self._upload(path, patience, progress)
+        self._create(publication, digest, patience, progress)
         shown = self._show(tag)
         if _numbers(version) >= TAKES_GGUF_AS_IT_IS and f"sha256-{digest}" not in str(shown.get("modelfile", "")):
             raise RuntimeFailure(f"Ollama created {tag!r} but not from the file that was sent. Publish it again.")
@@ -135,7 +136,7 @@ class OllamaRuntime:
                     yield Chunk(text)
         raise RuntimeUnavailable("Ollama broke the answer off. Ask again; if it stays so, look at Ollama's log.")
 
-    def _create(self, publication: Publication, digest: str, progress: Progress) -> None:
+    def _create(self, publication: Publication, digest: str, patience: float, progress: Progress) -> None:
         body: net.Json = {
             "model": publication.tag,
             "files": {"model.gguf": f"sha256:{digest}"},
@@ -148,7 +149,7 @@ class OllamaRuntime:
             body["system"] = publication.system
         if publication.template is not None:
             body["template"] = publication.template
-        waits = {"first": CREATE_SECONDS, "idle": CREATE_SECONDS}
+        waits = {"first": patience, "idle": patience}
         status = ""
         with self._failures(), self._client() as http, net.stream(http, "/api/create", body, **waits) as response:
             for part in self._parts(response, publication.tag):
@@ -160,14 +161,14 @@ class OllamaRuntime:
                 "nothing that is in use has changed."
             )
 
-    def _upload(self, path: Path, progress: Progress) -> str:
+    def _upload(self, path: Path, patience: float, progress: Progress) -> str:
         """Make sure that Ollama has the file's bytes, and answer their sha256 in hex."""
         size, sha = path.stat().st_size, hashlib.sha256()
         for piece in _pieces(path, "reading", size, progress):
             sha.update(piece)
         digest = sha.hexdigest()
         place = f"/api/blobs/sha256:{digest}"
-        with self._failures(), self._client() as http:
+        with self._failures(), net.client(self.url, token=self.token, timeout=patience) as http:
             if http.head(place).status_code == 200:
                 progress("uploading", 1.0)
                 return digest
@@ -292,4 +293,9 @@ def _share(part: net.Json) -> float | None:
 
 
 def _ollamas_words(part: net.Json) -> str:
-    return f"Ollama could not do that. It says: {clean(str(part.get('error', 'nothing')))}"
+    words = clean(str(part.get("error", "nothing")))
+    if "no space left" in words:
+        return f"Ollama's disk is full. Make room on its machine, or retire old versions, then load it again. ({words})"
+    if "digest mismatch" in words:
+        return f"The file was damaged on its way to Ollama, or changed meanwhile. Load it again. ({words})"
+    return f"Ollama could not do that. It says: {words}"
