@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlmodel import Session, select
 
 from curator.errors import CuratorError, Invalid, Unavailable
-from curator.services import bases, jobs, loading, versions
+from curator.services import bases, handover, jobs, loading, versions
 from curator.services.work import Work
 from db.models import Base, ModelVersion, Project, Run
 from db.session import open_session
@@ -42,14 +42,16 @@ def publish(work: Work) -> None:
     """
     with open_session(work.engine) as session:
         version = session.get_one(ModelVersion, work.subject())
-        base, run = bases.get(session, version.base_id), session.get_one(Run, version.run_id)
-    if version.state == "retired":
-        return
+        if version.state == "retired":
+            return
+        base, publication = bases.get(session, version.base_id), handover.of_version(session, version)
+        if Path(version.folder).is_dir():
+            handover.write_beside(session, version)
     runtime, told = versions.choose_runtime(work.settings), loading.Teller(work)
     try:
         _check_file(Path(version.folder) / "model.gguf")
         ensure_base(runtime, base, told)
-        runtime.publish(_publication(version, base, run), told)
+        runtime.publish(publication, told)
         smoke(runtime, version.tag)
     except (RuntimeFailure, CuratorError) as failure:
         with work.saving() as session:
@@ -163,19 +165,6 @@ def gave_up(session: Session, version_id: int, reason: str) -> None:
     if version.state == "built":
         version.message = reason
         session.add(version)
-
-
-def _publication(version: ModelVersion, base: Base, run: Run) -> Publication:
-    folder = Path(version.folder)
-    adapter = folder / "adapter.gguf"
-    plan = RunDir(Path(run.folder)).plan() if run.folder else None
-    return Publication(
-        tag=version.tag,
-        base=bases.file_of(base),
-        adapter=adapter if adapter.exists() else None,
-        merged=folder / "model.gguf",
-        stop=(plan.end_of_turn,) if plan else (),
-    )
 
 
 def _check_file(path: Path) -> None:

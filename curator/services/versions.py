@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from sqlmodel import Session, col, or_, select, update
@@ -95,12 +96,7 @@ def promote(
 
 def roll_back(session: Session, project: Project, user: User | None, reason: str) -> Promotion:
     """Undo the last change: put back what was in service before it. Doing it twice is where one began."""
-    last = session.exec(
-        select(Promotion)
-        .where(Promotion.project_id == project.id, Promotion.version_id == project.service_version_id)
-        .order_by(col(Promotion.id).desc())
-        .limit(1)
-    ).first()
+    last = _promotion_in_force(session, project)
     if project.service_version_id is None or last is None:
         raise Conflict("The base is in service; there is nothing older to go back to.")
     earlier = session.get(ModelVersion, last.previous_id) if last.previous_id else None
@@ -144,6 +140,20 @@ def retire(session: Session, version: ModelVersion, user: User | None) -> None:
     journal.note(session, "retired", f"v{version.number}", project=project, user=user)
 
 
+def outdated(session: Session, project: Project, keep: int) -> list[ModelVersion]:
+    """List what could be retired: all but the newest `keep`, what is in service, and what one would go back to."""
+    last = _promotion_in_force(session, project)
+    needed = {project.service_version_id, last.previous_id if last else None}
+    alive = [version for version in every(session, project) if version.state != "retired"]
+    return [version for version in alive[keep:] if version.id not in needed and version.state != "in service"]
+
+
+def prune(session: Session, project: Project, numbers: Sequence[int], user: User | None) -> None:
+    """Retire several versions: those a person was shown, all of them or none."""
+    for number in numbers:
+        retire(session, get(session, project, number), user)
+
+
 def repair(session: Session, settings: Settings) -> int:
     """Queue what a crash may have left half done; answer how many jobs.
 
@@ -185,6 +195,16 @@ def promotions(session: Session, project: Project) -> list[Promotion]:
     """List what was put into service, newest first."""
     query = select(Promotion).where(Promotion.project_id == project.id)
     return list(session.exec(query.order_by(col(Promotion.id).desc())))
+
+
+def _promotion_in_force(session: Session, project: Project) -> Promotion | None:
+    """Answer the promotion that put what is in service there."""
+    return session.exec(
+        select(Promotion)
+        .where(Promotion.project_id == project.id, Promotion.version_id == project.service_version_id)
+        .order_by(col(Promotion.id).desc())
+        .limit(1)
+    ).first()
 
 
 def _check_promotable(project: Project, version: ModelVersion, reason: str) -> None:

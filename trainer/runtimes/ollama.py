@@ -31,6 +31,7 @@ from trainer.runtimes.base import (
     missing,
 )
 from trainer.runtimes.failures import clean, told
+from trainer.runtimes.modelfile import create_body
 from trainer.spec import Message
 
 REFUSED_BELOW = (0, 17, 1)  # CVE-2026-7482: a crafted GGUF reads other people's chats out of memory
@@ -137,18 +138,7 @@ class OllamaRuntime:
         raise RuntimeUnavailable("Ollama broke the answer off. Ask again; if it stays so, look at Ollama's log.")
 
     def _create(self, publication: Publication, digest: str, patience: float, progress: Progress) -> None:
-        body: net.Json = {
-            "model": publication.tag,
-            "files": {"model.gguf": f"sha256:{digest}"},
-            "parameters": {"num_ctx": publication.context},
-            "stream": True,
-        }
-        if publication.stop:
-            body["parameters"]["stop"] = list(publication.stop)
-        if publication.system is not None:
-            body["system"] = publication.system
-        if publication.template is not None:
-            body["template"] = publication.template
+        body = create_body(publication, digest)
         waits = {"first": patience, "idle": patience}
         status = ""
         with self._failures(), self._client() as http, net.stream(http, "/api/create", body, **waits) as response:

@@ -48,7 +48,7 @@ def test_what_is_published_is_the_file_with_its_settings(files, version):
     assert create == {
         "model": "ferry:v1",
         "files": {"model.gguf": f"sha256:{sha}"},
-        "parameters": {"num_ctx": 512, "stop": ["<|im_end|>"]},
+        "parameters": {"num_ctx": 512, "num_predict": 1024, "stop": ["<|im_end|>"]},
         "system": "You sell tickets.",
         "stream": True,
     }
