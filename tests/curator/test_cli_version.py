@@ -79,3 +79,14 @@ def test_pruning_spares_what_is_in_service_and_the_way_back(room: Classroom) -> 
     with open_session(room.engine) as session:
         states = {one.number: one.state for one in versions.every(session, project)}
     assert states == {1: "in service", 2: "published", 3: "retired", 4: "retired", 5: "published"}
+
+
+def test_doctor_says_what_this_ollama_allows_and_which_bases_are_here(room: Classroom) -> None:
+    with FakeOllama("0.33.0") as ollama:
+        said = run("doctor", "--home", room.settings.home, code=1, CURATOR_OLLAMA_URL=ollama.url)
+    assert "Ollama 0.33.0 at" in said and "rewrites them, so digests cannot be compared" in said
+    assert "MISSING  Ollama 0.33.0 has a known security hole (CVE-2026-103663)" in said
+    assert re.search(r"tiny \(SHA-256 [0-9a-f]{12}\) is not checked yet", said)
+
+    said = run("doctor", "--home", room.settings.home, code=1, CURATOR_OLLAMA_URL=ollama.url)
+    assert "MISSING  Ollama does not answer at" in said

@@ -204,7 +204,7 @@ def test_who_promotes_while_the_name_is_being_moved_is_not_forgotten(
     light(room)
 
     assert in_service(room) == [1]
-    assert ollama.get(CURRENT).system == ""
+    assert ollama.get(CURRENT).system == "Be brief."
 
 
 def test_a_version_retired_while_it_is_published_leaves_nothing_in_ollama(

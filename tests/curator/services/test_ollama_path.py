@@ -113,7 +113,7 @@ def test_the_current_name_follows_promotion_and_going_back(room: Classroom, olla
     light(room)
 
     assert in_service(room) == first.id
-    assert ollama.get(CURRENT).system == ""
+    assert ollama.get(CURRENT).system == "Be brief."
     assert {first.tag, second.tag} <= {name.removesuffix(":latest") for name in ollama.models} | set(ollama.models)
 
 
