@@ -28,6 +28,8 @@ class Connection:
     near: bool
     token: bool
 
+    by_hand: str = "http://127.0.0.1:8080/v1"  # where the command on a version's page lets llama-server answer
+
     @property
     def base_url(self) -> str:
         """Answer what OpenAI's own clients call base_url."""
