@@ -25,6 +25,7 @@ COMMANDS: dict[str, Entry] = {
     "import": Entry("curator.cli.import_", "import_", "Read a log file into a project."),
     "export": Entry("curator.cli.export", "export", "Write a dataset in another tool's format."),
     "base": Entry("curator.cli.base", "base", "List, add and check base models."),
+    "version": Entry("curator.cli.version", "version", "List, promote, export and retire model versions."),
     "backup": Entry("curator.cli.backup", "backup", "Write a checked copy of the database."),
     "loop": Entry("curator.cli.loop", "loop", "Run the whole loop on the sample project, without a browser."),
     "user": Entry("curator.cli.user", "user", "Add people and make sign-in links."),

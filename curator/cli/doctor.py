@@ -21,6 +21,7 @@ from curator.services import bases, versions
 from curator.settings import Settings
 from db.session import open_session, sqlite_driver, wal_is_safe
 from trainer.bases import find_embedded
+from trainer.runtimes import ollama_versions
 from trainer.runtimes.base import RuntimeFailure
 
 GIGABYTE = 1e9
@@ -76,10 +77,22 @@ def _models(settings: Settings) -> Iterator[Finding]:
         "Embedded runtime: " + ("there" if embedded else "pip install 'curator[llamacpp]'"),
     )
     if settings.ollama_url:
-        try:
-            yield True, f"Ollama {versions.runtime_named('ollama', settings).version()} at {settings.ollama_url}"
-        except RuntimeFailure as failure:
-            yield False, str(failure)
+        yield from _ollama(settings)
+
+
+def _ollama(settings: Settings) -> Iterator[Finding]:
+    """Tell what the Ollama that versions go to allows, what is wrong with it, and what of ours it holds."""
+    try:
+        ollama = versions.runtime_named("ollama", settings)
+        version, warnings, models = ollama.version(), ollama.warnings(), ollama.models()
+    except RuntimeFailure as failure:
+        yield False, str(failure)
+        return
+    yield True, f"Ollama {version} at {settings.ollama_url}: {ollama_versions.allows(version)}"
+    for warning in warnings:
+        yield False, warning
+    total = sum(model.size for model in models) / GIGABYTE
+    yield True, f"Ollama holds {len(models)} models, {total:.1f} GB counted singly; those that share files take less"
 
 
 def _cluster(settings: Settings) -> Iterator[Finding]:
@@ -116,14 +129,15 @@ def _admissions(settings: Settings) -> Iterator[Finding]:
         return
     with open_session(engine) as session:
         for base in bases.all_bases(session):
+            digest = f"SHA-256 {base.sha256[:12]}"
             if not bases.is_there(base):
                 yield False, f"{base.name}: its file is gone ({base.path})"
             elif base.admission == "failed":
                 yield False, f"{base.name} cannot be taught as it is. {base.admission_message}"
             elif base.admission == "passed":
-                yield True, f"{base.name} can be taught: what teaches and what answers agree on it"
+                yield True, f"{base.name} ({digest}) can be taught: what teaches and what answers agree on it"
             else:
-                yield True, f"{base.name} is not checked yet: curator base check {base.id}"
+                yield True, f"{base.name} ({digest}) is not checked yet: curator base check {base.id}"
 
 
 CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, url_for
+from flask import Blueprint, send_file, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext as _
 from pydantic import BaseModel, Field
@@ -10,10 +10,17 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from curator import web
 from curator.security import current_user, policy, project
-from curator.services import history, lineage, projects, versions
+from curator.services import bases, connect, handover, history, lineage, projects, versions
 from db.models import Json
 
 bp = Blueprint("models", __name__, url_prefix="/p/<slug>/models")
+
+
+KEPT = 3  # newest versions that the page does not offer to retire
+
+
+class PruneForm(BaseModel):
+    numbers: list[int] = Field(min_length=1, max_length=1000)
 
 
 class ReasonForm(BaseModel):
@@ -32,6 +39,47 @@ def index() -> ResponseReturnValue:
 def listed() -> ResponseReturnValue:
     """Answer the list alone, for the page that waits for a version to be loaded."""
     return web.page("models/_list.html", **_seen())
+
+
+@bp.get("/connect")
+@policy("viewer")
+def outside() -> ResponseReturnValue:
+    """Tell what other programs have to be told, so that what is in service answers them."""
+    connection = connect.of_project(web.session(), project(), web.settings())
+    return web.page("models/connect.html", connection=connection)
+
+
+@bp.get("/<int:number>")
+@policy("viewer")
+def show(number: int) -> ResponseReturnValue:
+    """Show a version: where it comes from, its files, and how it is loaded by hand."""
+    version = versions.get(web.session(), project(), number)
+    return web.page(
+        "models/show.html",
+        descent=lineage.of_version(web.session(), version),
+        base=bases.get(web.session(), version.base_id),
+        files=handover.files(version),
+        commands=handover.commands(web.session(), version, web.settings()),
+    )
+
+
+@bp.get("/<int:number>/files/<name>")
+@policy("lead")
+def download(number: int, name: str) -> ResponseReturnValue:
+    """Send one of a version's files."""
+    version = versions.get(web.session(), project(), number)
+    path = handover.file(version, name)
+    return send_file(path, "application/octet-stream", as_attachment=True, download_name=f"{path.parent.name}-{name}")
+
+
+@bp.post("/prune")
+@policy("lead")
+def prune() -> ResponseReturnValue:
+    """Retire the old versions that the page listed."""
+    form = web.parse_form(PruneForm)
+    versions.prune(web.session(), project(), form.numbers, current_user())
+    web.notify(_("Old versions are retired. What they learnt from is kept."))
+    return _list()
 
 
 @bp.post("/<int:number>/promote")
@@ -85,8 +133,7 @@ def _seen() -> Json:
         "milestones": history.milestones(descents, serving.number if serving else None),
         "changes": lineage.changes(session, where),
         "serving": serving,
-        "alias": versions.alias(where),
-        "ollama_url": web.settings().ollama_url,
+        "outdated": [version.number for version in versions.outdated(session, where, KEPT)],
         "last": lineage.way_back(session, where),
     }
 

@@ -6,18 +6,24 @@ from dataclasses import dataclass
 
 from sqlmodel import Session, col, select
 
-from curator.services import jobs
+from curator.services import handover, jobs, loading
 from db.models import ModelVersion, Project, Promotion, Run, Snapshot, User
 
 
 @dataclass(frozen=True)
 class Descent:
-    """A version with its run and its dataset. `publishing` tells that a worker is to load it, or is at it."""
+    """A version with its run and its dataset.
+
+    `publishing` tells that a worker is to load it, or is at it; `share` how much of its file has been sent. `size` is
+    what retiring it frees here, in octets.
+    """
 
     version: ModelVersion
     run: Run
     snapshot: Snapshot
     publishing: bool
+    share: float | None
+    size: int
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,13 @@ def of_versions(session: Session, project: Project) -> list[Descent]:
         .where(ModelVersion.project_id == project.id)
         .order_by(col(ModelVersion.number).desc())
     )
-    return [Descent(version, run, snapshot, _publishing(session, version)) for version, run, snapshot in rows]
+    return [_descent(session, *row) for row in rows]
+
+
+def of_version(session: Session, version: ModelVersion) -> Descent:
+    """Answer one version with what it came from."""
+    run = session.get_one(Run, version.run_id)
+    return _descent(session, version, run, session.get_one(Snapshot, run.snapshot_id))
 
 
 def of_run(session: Session, run: Run) -> ModelVersion | None:
@@ -111,5 +123,7 @@ def _size(snapshot: Snapshot) -> int:
     return snapshot.train + snapshot.val + snapshot.test
 
 
-def _publishing(session: Session, version: ModelVersion) -> bool:
-    return version.state == "built" and jobs.live_job(session, f"publish:{version.id}") is not None
+def _descent(session: Session, version: ModelVersion, run: Run, snapshot: Snapshot) -> Descent:
+    job = jobs.live_job(session, f"publish:{version.id}") if version.state != "retired" else None
+    publishing = version.state == "built" and job is not None
+    return Descent(version, run, snapshot, publishing, loading.share(job), handover.size(version))

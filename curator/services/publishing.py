@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
-from sqlmodel import Session, col, select, update
+from sqlmodel import Session, select
 
 from curator.errors import CuratorError, Invalid, Unavailable
-from curator.services import bases, jobs, journal, versions
+from curator.services import bases, handover, jobs, loading, versions
 from curator.services.work import Work
-from db.models import Base, ModelVersion, Project, Run, utc_now
+from db.models import Base, ModelVersion, Project, Run
 from db.session import open_session
 from trainer.gguf_check import BadGguf, check
 from trainer.rundir import RunDir
 from trainer.runtimes.base import (
     ChatOptions,
     ModelMissing,
+    Progress,
     Publication,
     Runtime,
     RuntimeFailure,
@@ -28,6 +30,10 @@ SMOKE_QUESTION = "Hello! Who are you?"
 SMOKE_TOKENS = 24
 
 
+def _quiet(_status: str, _share: float | None) -> None:
+    return
+
+
 def publish(work: Work) -> None:
     """Load a version into the runtime under its immutable tag, ask it something, then call it published.
 
@@ -36,14 +42,16 @@ def publish(work: Work) -> None:
     """
     with open_session(work.engine) as session:
         version = session.get_one(ModelVersion, work.subject())
-        base, run = bases.get(session, version.base_id), session.get_one(Run, version.run_id)
-    if version.state == "retired":
-        return
-    runtime = versions.choose_runtime(work.settings)
+        if version.state == "retired":
+            return
+        base, publication = bases.get(session, version.base_id), handover.of_version(session, version)
+        if Path(version.folder).is_dir():
+            handover.write_beside(session, version)
+    runtime, told = versions.choose_runtime(work.settings), loading.Teller(work)
     try:
         _check_file(Path(version.folder) / "model.gguf")
-        ensure_base(runtime, base)
-        runtime.publish(_publication(version, base, run), _quiet)
+        ensure_base(runtime, base, told)
+        runtime.publish(publication, told)
         smoke(runtime, version.tag)
     except (RuntimeFailure, CuratorError) as failure:
         with work.saving() as session:
@@ -52,29 +60,18 @@ def publish(work: Work) -> None:
             raise Unavailable(str(failure)) from failure
         raise
     with work.saving() as session:
-        session.exec(
-            update(ModelVersion)
-            .where(col(ModelVersion.id) == version.id, col(ModelVersion.state) != "retired")
-            .values(runtime=runtime.name, published_at=utc_now(), message="")
-        )
-        session.exec(
-            update(ModelVersion)
-            .where(col(ModelVersion.id) == version.id, col(ModelVersion.state) == "built")
-            .values(state="published")
-        )
-        project = session.get_one(Project, version.project_id)
-        if project.service_version_id == version.id:
-            jobs.enqueue(session, "light", "alias", f"alias:{project.id}", {"id": project.id})
-        journal.note(session, "published", f"v{version.number}", project=project, detail={"tag": version.tag})
+        kept = versions.loaded(session, version, runtime.name)
+    if not kept:  # it was retired meanwhile; what it was retired for is room
+        _forget(runtime, version.tag)
 
 
-def ensure_base(runtime: Runtime, base: Base) -> str:
+def ensure_base(runtime: Runtime, base: Base, progress: Progress = _quiet) -> str:
     """Make the untaught base answer in a runtime, and answer its tag; doing it twice changes nothing."""
     tag = versions.base_tag(base)
     try:
         runtime.show(tag)
     except ModelMissing:
-        runtime.publish(Publication(tag=tag, base=bases.file_of(base)), _quiet)
+        runtime.publish(Publication(tag=tag, base=bases.file_of(base)), progress)
     return tag
 
 
@@ -88,18 +85,23 @@ def smoke(runtime: Runtime, tag: str) -> str:
 
 
 def make_alias(work: Work) -> None:
-    """Let the project's `:current` name follow what is in service."""
-    with open_session(work.engine) as session:
-        project = session.get_one(Project, work.subject())
-        base = bases.get(session, project.base_id)
-        version = session.get(ModelVersion, project.service_version_id or 0)
-    tag, runtime = versions.answering(base, version, work.settings)
-    try:
-        if version is None:
-            ensure_base(runtime, base)
-        runtime.copy(tag, versions.alias(project))
-    except RuntimeUnavailable as failure:
-        raise Unavailable(str(failure)) from failure
+    """Let the project's `:current` name follow what is in service, and what is put there meanwhile."""
+    while True:
+        with open_session(work.engine) as session:
+            project = session.get_one(Project, work.subject())
+            base = bases.get(session, project.base_id)
+            version = session.get(ModelVersion, project.service_version_id or 0)
+        tag, runtime = versions.answering(base, version, work.settings)
+        try:
+            if version is None:
+                ensure_base(runtime, base)
+            runtime.copy(tag, versions.alias(project))
+        except RuntimeUnavailable as failure:
+            raise Unavailable(str(failure)) from failure
+        with work.saving() as session:
+            if session.get_one(Project, project.id).service_version_id == project.service_version_id:
+                jobs.finish(session, work.job)  # here, so that whoever promotes from now on asks for a new job
+                return
 
 
 def remove(work: Work) -> None:
@@ -111,9 +113,7 @@ def remove(work: Work) -> None:
         return
     if version.runtime:
         try:
-            versions.runtime_named(version.runtime, work.settings).remove(version.tag)
-        except ModelMissing:
-            pass
+            _forget(versions.runtime_named(version.runtime, work.settings), version.tag)
         except RuntimeUnavailable as failure:
             raise Unavailable(str(failure)) from failure
     shutil.rmtree(version.folder, ignore_errors=True)
@@ -124,11 +124,13 @@ def remove(work: Work) -> None:
 def repair(work: Work) -> None:
     """Queue what a crash may have left half done, or a runtime has forgotten, and sweep drafts."""
     with open_session(work.engine) as session:
-        usable = session.exec(select(ModelVersion).where(col(ModelVersion.state).in_(versions.USABLE))).all()
-    forgotten = [version for version in usable if _is_forgotten(version, work)]
+        every = session.exec(select(ModelVersion).where(ModelVersion.runtime != "")).all()
+    forgotten = [one for one in every if one.state in versions.USABLE and _served(one, work) is False]
+    lingering = [one for one in every if one.state == "retired" and _served(one, work)]
     with work.saving() as session:
-        for version in forgotten:
-            jobs.enqueue(session, "light", "publish", f"publish:{version.id}", {"id": version.id})
+        for kind, found in (("publish", forgotten), ("remove", lingering)):
+            for version in found:
+                jobs.enqueue(session, "light", kind, f"{kind}:{version.id}", {"id": version.id})
         versions.repair(session, work.settings)
         live = set(session.exec(select(Run.id).where(Run.state == "running")))
     for draft in work.settings.folder("versions").glob(".run-*.part"):
@@ -136,15 +138,20 @@ def repair(work: Work) -> None:
             shutil.rmtree(draft, ignore_errors=True)
 
 
-def _is_forgotten(version: ModelVersion, work: Work) -> bool:
-    """Tell whether a runtime that answers knows nothing of a version any more: its store was emptied or swapped."""
+def _served(version: ModelVersion, work: Work) -> bool | None:
+    """Tell whether a version's runtime knows it; None when that does not answer."""
     try:
         versions.runtime_named(version.runtime, work.settings).show(version.tag)
     except ModelMissing:
-        return True
-    except RuntimeFailure:
         return False
-    return False
+    except RuntimeFailure:
+        return None
+    return True
+
+
+def _forget(runtime: Runtime, tag: str) -> None:
+    with suppress(ModelMissing):
+        runtime.remove(tag)
 
 
 def request_repair(session: Session) -> None:
@@ -160,25 +167,8 @@ def gave_up(session: Session, version_id: int, reason: str) -> None:
         session.add(version)
 
 
-def _publication(version: ModelVersion, base: Base, run: Run) -> Publication:
-    folder = Path(version.folder)
-    adapter = folder / "adapter.gguf"
-    plan = RunDir(Path(run.folder)).plan() if run.folder else None
-    return Publication(
-        tag=version.tag,
-        base=bases.file_of(base),
-        adapter=adapter if adapter.exists() else None,
-        merged=folder / "model.gguf",
-        stop=(plan.end_of_turn,) if plan else (),
-    )
-
-
 def _check_file(path: Path) -> None:
     try:
         check(path, whole=True)
     except BadGguf as error:
         raise Invalid("%(problem)s", problem=str(error)) from error
-
-
-def _quiet(_status: str, _share: float | None) -> None:
-    return

@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlmodel import Session, func, select
 
 from curator.errors import CuratorError
-from curator.services import bases, jobs, journal, run_folder
+from curator.services import bases, handover, jobs, journal, run_folder
 from curator.services.run_card import figures
 from curator.services.work import Work
 from curator.settings import Settings
@@ -138,6 +138,8 @@ def _conclude(work: Work, folder: RunDir) -> None:
         run = session.get_one(Run, work.subject())
         version = _version(session, run, evaluation, tag_part[:8], draft, work.settings)
         run.card = figures(result, evaluation)
+        session.flush()
+        handover.write_beside(session, version)
         run.state, run.message, run.finished_at = "finished", result.message, utc_now()
         session.add(run)
         if version.gate_passed:
@@ -154,9 +156,6 @@ def _gather(folder: RunDir, work: Work) -> Path:
     draft.mkdir()
     files = (folder.model_gguf, folder.adapter_gguf, folder.evaluation_file)
     run_folder.link([file for file in files if file.exists()], draft)
-    plan = folder.plan()
-    stop = f'PARAMETER stop "{plan.end_of_turn}"\n' if plan else ""
-    (draft / "Modelfile").write_text(f"FROM ./model.gguf\n{stop}", encoding="utf-8")
     return draft
 
 

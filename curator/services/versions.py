@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from sqlmodel import Session, col, or_, select, update
@@ -9,23 +10,20 @@ from sqlmodel import Session, col, or_, select, update
 from curator.errors import Conflict, Invalid, NotFound
 from curator.services import jobs, journal
 from curator.settings import Settings
-from db.models import Base, ModelVersion, Project, Promotion, User
-from trainer.runtimes.base import Runtime, RuntimeFailure
+from db.models import Base, ModelVersion, Project, Promotion, User, utc_now
+from trainer.runtimes.base import Runtime
 from trainer.runtimes.table import open_runtime
 
 USABLE = ("published", "in service")
 
 
 def choose_runtime(settings: Settings) -> Runtime:
-    """Answer where new versions are published: Ollama when one is set and answers, else the embedded runtime."""
-    if settings.ollama_url:
-        ollama = runtime_named("ollama", settings)
-        try:
-            ollama.version()
-        except RuntimeFailure:
-            return runtime_named("llamacpp", settings)
-        return ollama
-    return runtime_named("llamacpp", settings)
+    """Answer where new versions are published: Ollama when one is set, else the embedded runtime.
+
+    An Ollama that is away is waited for. A version that went elsewhere meanwhile could be put into service there,
+    and whoever asks Ollama for `:current` would go on with the one before.
+    """
+    return runtime_named("ollama" if settings.ollama_url else "llamacpp", settings)
 
 
 def runtime_named(name: str, settings: Settings) -> Runtime:
@@ -46,11 +44,7 @@ def alias(project: Project) -> str:
 
 
 def answering(base: Base, version: ModelVersion | None, settings: Settings) -> tuple[str, Runtime]:
-    """Answer tag and runtime of a version, or of the base for None.
-
-    For None it asks which runtime answers, so no transaction may be open. The base must have been published once:
-    publishing.ensure_base.
-    """
+    """Answer tag and runtime of a version, or of the base for None, which publishing.ensure_base makes loadable."""
     if version is None:
         return base_tag(base), choose_runtime(settings)
     if version.state not in USABLE:
@@ -102,16 +96,29 @@ def promote(
 
 def roll_back(session: Session, project: Project, user: User | None, reason: str) -> Promotion:
     """Undo the last change: put back what was in service before it. Doing it twice is where one began."""
-    last = session.exec(
-        select(Promotion)
-        .where(Promotion.project_id == project.id, Promotion.version_id == project.service_version_id)
-        .order_by(col(Promotion.id).desc())
-        .limit(1)
-    ).first()
+    last = _promotion_in_force(session, project)
     if project.service_version_id is None or last is None:
         raise Conflict("The base is in service; there is nothing older to go back to.")
     earlier = session.get(ModelVersion, last.previous_id) if last.previous_id else None
     return promote(session, project, earlier, user, reason or "Went back to what was in service before.")
+
+
+def loaded(session: Session, version: ModelVersion, runtime: str) -> bool:
+    """Note that a runtime has a version now; one that was built becomes published. False when it was retired meanwhile.
+
+    The runtime is kept even then, because that is where it has to be removed from.
+    """
+    mine = update(ModelVersion).where(col(ModelVersion.id) == version.id)
+    session.exec(mine.values(runtime=runtime))
+    if session.exec(mine.where(col(ModelVersion.state) != "retired").values(message="")).rowcount == 0:
+        return False
+    session.exec(mine.values(published_at=utc_now()))
+    _change(session, version.id, ("built",), "published")
+    project = session.get_one(Project, version.project_id)
+    if project.service_version_id == version.id:
+        jobs.enqueue(session, "light", "alias", f"alias:{project.id}", {"id": project.id})
+    journal.note(session, "published", f"v{version.number}", project=project, detail={"tag": version.tag})
+    return True
 
 
 def request_publish(session: Session, version: ModelVersion, user: User | None) -> None:
@@ -133,6 +140,20 @@ def retire(session: Session, version: ModelVersion, user: User | None) -> None:
     journal.note(session, "retired", f"v{version.number}", project=project, user=user)
 
 
+def outdated(session: Session, project: Project, keep: int) -> list[ModelVersion]:
+    """List what could be retired: all but the newest `keep`, what is in service, and what one would go back to."""
+    last = _promotion_in_force(session, project)
+    needed = {project.service_version_id, last.previous_id if last else None}
+    alive = [version for version in every(session, project) if version.state != "retired"]
+    return [version for version in alive[keep:] if version.id not in needed and version.state != "in service"]
+
+
+def prune(session: Session, project: Project, numbers: Sequence[int], user: User | None) -> None:
+    """Retire several versions: those a person was shown, all of them or none."""
+    for number in numbers:
+        retire(session, get(session, project, number), user)
+
+
 def repair(session: Session, settings: Settings) -> int:
     """Queue what a crash may have left half done; answer how many jobs.
 
@@ -147,7 +168,8 @@ def repair(session: Session, settings: Settings) -> int:
         if version.state == "built" and version.gate_passed:
             jobs.enqueue(session, "light", "publish", f"publish:{version.id}", {"id": version.id})
             queued += 1
-    for project in session.exec(select(Project).where(col(Project.service_version_id).is_not(None))):
+    changed = select(Promotion.project_id)  # also to the base: the name may still stand for what was there before
+    for project in session.exec(select(Project).where(col(Project.id).in_(changed))):
         jobs.enqueue(session, "light", "alias", f"alias:{project.id}", {"id": project.id})
         queued += 1
     return queued
@@ -173,6 +195,16 @@ def promotions(session: Session, project: Project) -> list[Promotion]:
     """List what was put into service, newest first."""
     query = select(Promotion).where(Promotion.project_id == project.id)
     return list(session.exec(query.order_by(col(Promotion.id).desc())))
+
+
+def _promotion_in_force(session: Session, project: Project) -> Promotion | None:
+    """Answer the promotion that put what is in service there."""
+    return session.exec(
+        select(Promotion)
+        .where(Promotion.project_id == project.id, Promotion.version_id == project.service_version_id)
+        .order_by(col(Promotion.id).desc())
+        .limit(1)
+    ).first()
 
 
 def _check_promotable(project: Project, version: ModelVersion, reason: str) -> None:

@@ -70,6 +70,7 @@ class Site:
         self.paths += [
             f"/p/ferry/{name}" for name in ("bases", "adjudication", "overview", "guidelines", "review/summary")
         ]
+        self.paths += ["/p/ferry/models/1", "/p/ferry/models/4", "/p/ferry/models/connect"]
         self.paths += ["/p/ferry/datasets/1", "/p/ferry/datasets/2?split=test"]
         self.paths += [f"/p/quiet/{name}" for name in ("", "review", "records", "sources/", "compare", "models")]
 

@@ -72,6 +72,9 @@ def handler(ollama: FakeOllama) -> type[BaseHTTPRequestHandler]:
         def handle_call(self) -> None:
             raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             body: Json = {}
+            if not self.path.startswith(ollama.prefix):
+                return self.send_bytes(404, b"nothing here but a proxy", "text/plain")
+            self.path = self.path.removeprefix(ollama.prefix)
             is_blob = self.path.startswith("/api/blobs/")
             try:
                 if raw and not is_blob:
@@ -92,6 +95,8 @@ def handler(ollama: FakeOllama) -> type[BaseHTTPRequestHandler]:
                 self.send_json(401, {"error": "unauthorized"})
             elif ollama.misbehave == "status_500":
                 self.send_json(500, {"error": "\x1b[31mllama-server process has terminated: exit status 1\n"})
+            elif ollama.misbehave == "busy":
+                self.send_json(503, {"error": "server busy, please try again.  maximum pending requests exceeded"})
             elif ollama.misbehave == "redirect":
                 self.send_response(302)
                 self.send_header("Location", "http://169.254.169.254/latest/meta-data/")
@@ -140,6 +145,10 @@ def handler(ollama: FakeOllama) -> type[BaseHTTPRequestHandler]:
             if self.command == "HEAD" or found[1] in ollama.blobs:
                 self.send_bytes(200 if found[1] in ollama.blobs else 404, b"", "text/plain")
                 return
+            if ollama.misbehave == "blob_disk_full":
+                raise Refused(500, "write /models/blobs/sha256-1-partial: no space left on device")
+            if ollama.misbehave == "blob_damaged":
+                raw = raw[:-1] + bytes([raw[-1] ^ 1])
             true = hashlib.sha256(raw).hexdigest()
             ollama.blobs[true] = raw
             if true != found[1]:

@@ -15,16 +15,18 @@ import json
 import re
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import ThreadingHTTPServer
 from typing import Literal, Self
 
 from tests.fakes.ollama_http import Json, Refused, Request, full, handler, says, valid
+from tests.fakes.ollama_prompt import chat_template, prompt_of
 
 Version = Literal["0.17.0", "0.24.0", "0.33.0", "0.34.1", "0.35.0"]
 Misbehaviour = Literal[
     "",
     "status_500",  # every call
+    "busy",  # every call
     "redirect",
     "not_ollama",
     "cookie",
@@ -36,10 +38,12 @@ Misbehaviour = Literal[
     "huge_line",
     "event_line",
     "hang",
+    "blob_disk_full",
+    "blob_damaged",  # on its way here
     "wrong_file",  # create: another file than the one that was sent
 ]
 ADAPTER_MARK = b"general.type" + (8).to_bytes(4, "little") + (7).to_bytes(8, "little") + b"adapter"
-CHATML = b"<|im_start|>"
+CHATML = "<|im_start|>"
 
 
 @dataclass
@@ -49,7 +53,8 @@ class Model:
     weights: str
     size: int
     adapters: list[str] = field(default_factory=list)
-    template: str = ""
+    template: str = ""  # Go's; "chatml" is the known one of that name
+    jinja: str = ""  # the GGUF's own
     system: str = ""
     parameters: Json = field(default_factory=dict)
     capabilities: list[str] = field(default_factory=lambda: ["completion"])
@@ -75,13 +80,15 @@ class FakeOllama:
         self.gone = threading.Event()  # set when a client left in the middle of a stream
         self.endless = False
         self.token = ""
+        self.stranger = False  # takes no template for one it knows
+        self.prefix = ""  # a proxy's path in front of everything
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler(self))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=[0.01], daemon=True)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"http://127.0.0.1:{self._server.server_address[1]}{self.prefix}"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -128,7 +135,7 @@ class FakeOllama:
                 raise Refused(400, 'unknown parameter "typical_p"')
         if source := body.get("from"):
             base = self.get(source)
-            model = Model(base.weights, base.size, [*base.adapters], base.template, base.system, dict(base.parameters))
+            model = replace(base, adapters=[*base.adapters], parameters=dict(base.parameters))
         elif files:
             model = self._from_files(files)
         else:
@@ -158,8 +165,7 @@ class FakeOllama:
             return iter([{**frame, "message": says(""), "done": True, "done_reason": reason}])
         self._load(name, model)
         if body.get("_debug_render_only"):
-            prompt = "".join(f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in messages)
-            rendered = {"rendered_template": prompt + "<|im_start|>assistant\n"}
+            rendered = {"rendered_template": prompt_of(model, messages, reads_jinja=self.numbers >= (0, 30, 0))}
             return iter([{**frame, "message": says(""), "done": True, "_debug_info": rendered}])
         return self._answer(frame, name, str(messages[-1]["content"]), options)
 
@@ -203,12 +209,14 @@ class FakeOllama:
                 adapters.append(digest.removeprefix("sha256:"))
             else:
                 weights, size = digest.removeprefix("sha256:"), len(found)
-        template = "chatml" if CHATML in self.blobs.get(weights, b"") else ""
+        template, jinja = "", chat_template(self.blobs.get(weights, b""))
+        if jinja and not self.stranger and CHATML in jinja:
+            template = "chatml"
         if (0, 30, 0) <= self.numbers < (0, 34, 1):  # llama-quantize COPY writes another file
             weights = hashlib.sha256(b"copy of " + weights.encode()).hexdigest()
         if self.misbehave == "wrong_file":
             weights = "0" * 64
-        return Model(weights, size, adapters, template)
+        return Model(weights, size, adapters, template, jinja)
 
     def _adapter(self, digest: str) -> str:
         found = self.blobs.get(digest.removeprefix("sha256:"))

@@ -59,7 +59,8 @@ class Chunk:
 class Publication:
     """A finished model version, ready for a runtime. `merged` and `adapter` are None for the base itself.
 
-    `template` is Ollama's (Go); None keeps the one inside the GGUF, which is the one that was trained with.
+    `template` is Ollama's (Go); None keeps the one inside the GGUF, which is the one that was trained with. `system`,
+    `stop`, `context` and `answer_tokens` hold for whoever asks without saying otherwise.
     """
 
     tag: str
@@ -70,6 +71,7 @@ class Publication:
     system: str | None = None
     stop: tuple[str, ...] = ()
     context: int = 2048
+    answer_tokens: int = 1024
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-import re
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import httpx
 
 from trainer import net
 from trainer.gguf_check import BadGguf, check
+from trainer.runtimes import ollama_versions, prompt
 from trainer.runtimes.base import (
     SAMPLING,
     ChatOptions,
@@ -31,13 +33,12 @@ from trainer.runtimes.base import (
     missing,
 )
 from trainer.runtimes.failures import clean, told
+from trainer.runtimes.modelfile import create_body
+from trainer.runtimes.ollama_answers import details, last, listed, share, short, words
 from trainer.spec import Message
 
-REFUSED_BELOW = (0, 17, 1)  # CVE-2026-7482: a crafted GGUF reads other people's chats out of memory
-WARNED_BELOW = (0, 35, 0)  # CVE-2026-103663: a crafted digest runs code on the server
-TAKES_GGUF_AS_IT_IS = (0, 34, 1)  # before that, llama-quantize rewrites it and its digest changes
 PIECE = 1 << 20
-CREATE_SECONDS = 900.0  # an old Ollama rewrites a large file between two lines
+SLOWEST_DISK = 20e6  # bytes a second: an old Ollama rewrites a file between two lines
 
 
 class OllamaRuntime:
@@ -57,7 +58,7 @@ class OllamaRuntime:
     def version(self) -> str:
         """Answer Ollama's version; refuse one with known holes that our files would pass through."""
         version = str(self._ask("GET", "/api/version").get("version", ""))
-        if (0, 0, 0) < _numbers(version) < REFUSED_BELOW:
+        if ollama_versions.is_unsafe(version):
             raise RuntimeFailure(
                 f"Ollama {clean(version)} is too old to be safe: a damaged model file can make it give away other "
                 "people's chats (CVE-2026-7482). Update Ollama to 0.35.0 or later."
@@ -67,7 +68,7 @@ class OllamaRuntime:
     def warnings(self) -> list[str]:
         """Warn of an old version, and of an address outside this machine."""
         version, found = self.version(), list[str]()
-        if _numbers(version) < WARNED_BELOW:
+        if ollama_versions.has_a_hole(version):
             found.append(
                 f"Ollama {clean(version) or '(unknown version)'} has a known security hole (CVE-2026-103663): whoever "
                 "reaches it can run programs on its machine. Update Ollama to 0.35.0 or later."
@@ -80,7 +81,7 @@ class OllamaRuntime:
         return found
 
     def models(self) -> list[ServedModel]:
-        return [_listed(entry) for entry in self._ask("GET", "/api/tags").get("models") or []]
+        return [listed(entry) for entry in self._ask("GET", "/api/tags").get("models") or []]
 
     def show(self, tag: str) -> ServedModel:
         return self._described(tag, self._show(tag))
@@ -90,13 +91,21 @@ class OllamaRuntime:
         tag, path = check_name(publication.tag), publication.merged or publication.base
         version = self.version()
         try:
-            check(path, whole=True)
+            summary = check(path, whole=True)
         except BadGguf as error:
             raise RuntimeFailure(str(error)) from error
-        digest = self._upload(path, progress)
-        self._create(publication, digest, progress)
+        if not summary.chat_template:
+            raise RuntimeFailure(
+                f"{path.name} has no chat template, so nobody knows how to ask it. Teach another base."
+            )
+        patience = self.idle_seconds + path.stat().st_size / SLOWEST_DISK
+        digest = self._upload(path, patience, progress)
+        self._create(publication, digest, patience, progress)
+        self._ask_as_taught(
+            publication, summary.chat_template, lambda better: self._create(better, digest, patience, progress)
+        )
         shown = self._show(tag)
-        if _numbers(version) >= TAKES_GGUF_AS_IT_IS and f"sha256-{digest}" not in str(shown.get("modelfile", "")):
+        if ollama_versions.keeps_digests(version) and f"sha256-{digest}" not in str(shown.get("modelfile", "")):
             raise RuntimeFailure(f"Ollama created {tag!r} but not from the file that was sent. Publish it again.")
         return self._described(tag, shown)
 
@@ -110,8 +119,7 @@ class OllamaRuntime:
         """Stream an answer. Ollama keeps its own caches, so `side` says nothing to it."""
         del side
         body: net.Json = {
-            "model": tag,
-            "messages": [message.model_dump() for message in messages],
+            **self._turns(tag, messages),
             "stream": True,
             "options": {
                 **SAMPLING,
@@ -122,52 +130,70 @@ class OllamaRuntime:
                 **({"stop": list(options.stop)} if options.stop else {}),
             },
         }
-        if "thinking" in (self._show(tag).get("capabilities") or []):
-            body["think"] = False  # on by default where it can be, and refused where it cannot
         waits = {"first": self.first_seconds, "idle": self.idle_seconds}
         with self._failures(), self._client() as http, net.stream(http, "/api/chat", body, **waits) as response:
             for part in self._parts(response, tag):
                 text = str((part.get("message") or {}).get("content") or "")
                 if part.get("done"):
-                    yield _last(text, part)
+                    yield last(text, part)
                     return
                 if text:
                     yield Chunk(text)
         raise RuntimeUnavailable("Ollama broke the answer off. Ask again; if it stays so, look at Ollama's log.")
 
-    def _create(self, publication: Publication, digest: str, progress: Progress) -> None:
-        body: net.Json = {
-            "model": publication.tag,
-            "files": {"model.gguf": f"sha256:{digest}"},
-            "parameters": {"num_ctx": publication.context},
-            "stream": True,
-        }
-        if publication.stop:
-            body["parameters"]["stop"] = list(publication.stop)
-        if publication.system is not None:
-            body["system"] = publication.system
-        if publication.template is not None:
-            body["template"] = publication.template
-        waits = {"first": CREATE_SECONDS, "idle": CREATE_SECONDS}
+    def _create(self, publication: Publication, digest: str, patience: float, progress: Progress) -> None:
+        body = create_body(publication, digest)
+        waits = {"first": patience, "idle": patience}
         status = ""
         with self._failures(), self._client() as http, net.stream(http, "/api/create", body, **waits) as response:
             for part in self._parts(response, publication.tag):
                 status = clean(str(part.get("status", "")))
-                progress(status, _share(part))
+                progress(status, share(part))
         if status != "success":
             raise RuntimeFailure(
                 f"Ollama stopped creating {publication.tag!r} at {status!r} without an error. Publish it again; "
                 "nothing that is in use has changed."
             )
 
-    def _upload(self, path: Path, progress: Progress) -> str:
+    def _ask_as_taught(self, publication: Publication, template: str, create: Callable[[Publication], None]) -> None:
+        """Create a model once more with a template of ours where Ollama's own rules make other prompts than the GGUF's.
+
+        The server is asked rather than its version looked up in a table; what cannot be put right is taken away again.
+        """
+        ask = partial(self._prompt, publication.tag)
+        if prompt.asked_as_taught(publication, template, ask):
+            return
+        ours = prompt.go_template(template, prompt.end_of(publication))
+        if ours:
+            create(replace(publication, template=ours))
+            if prompt.asked_as_taught(publication, template, ask):
+                return
+        self.remove(publication.tag)
+        raise RuntimeFailure(
+            f"Ollama would put questions to {publication.tag!r} otherwise than it was taught. Update Ollama to 0.35.0 "
+            "or later, or use the embedded runtime."
+        )
+
+    def _prompt(self, tag: str, messages: Sequence[Message]) -> str | None:
+        """Answer the prompt that Ollama makes of messages, which it tells since 0.11.5; None where it does not."""
+        body = {**self._turns(tag, messages), "stream": False, "_debug_render_only": True}
+        told = self._ask("POST", "/api/chat", body, tag=tag).get("_debug_info")
+        return told.get("rendered_template") if isinstance(told, dict) else None
+
+    def _turns(self, tag: str, messages: Sequence[Message]) -> net.Json:
+        body: net.Json = {"model": tag, "messages": [message.model_dump() for message in messages]}
+        if "thinking" in (self._show(tag).get("capabilities") or []):
+            body["think"] = False  # on by default where it can be, and refused where it cannot
+        return body
+
+    def _upload(self, path: Path, patience: float, progress: Progress) -> str:
         """Make sure that Ollama has the file's bytes, and answer their sha256 in hex."""
         size, sha = path.stat().st_size, hashlib.sha256()
         for piece in _pieces(path, "reading", size, progress):
             sha.update(piece)
         digest = sha.hexdigest()
         place = f"/api/blobs/sha256:{digest}"
-        with self._failures(), self._client() as http:
+        with self._failures(), net.client(self.url, token=self.token, timeout=patience) as http:
             if http.head(place).status_code == 200:
                 progress("uploading", 1.0)
                 return digest
@@ -188,12 +214,12 @@ class OllamaRuntime:
         return self._ask("POST", "/api/show", {"model": tag}, tag=tag)
 
     def _described(self, tag: str, shown: net.Json) -> ServedModel:
-        short = _short(tag)
-        listed = next((model for model in self.models() if model.tag == short), ServedModel(short))
-        details = _details(shown.get("details"))
-        details["capabilities"] = " ".join(str(word) for word in shown.get("capabilities") or [])
-        details["parameters"] = str(shown.get("parameters") or "")
-        return ServedModel(tag, listed.size, listed.digest, details)
+        name = short(tag)
+        mine = next((model for model in self.models() if model.tag == name), ServedModel(name))
+        found = details(shown.get("details"))
+        found["capabilities"] = " ".join(str(word) for word in shown.get("capabilities") or [])
+        found["parameters"] = str(shown.get("parameters") or "")
+        return ServedModel(tag, mine.size, mine.digest, found)
 
     def _client(self) -> httpx.Client:
         return net.client(self.url, token=self.token)
@@ -210,7 +236,7 @@ class OllamaRuntime:
             self._checked(net.read(response), tag)
         for part in net.ndjson(response):
             if part.get("error"):
-                raise RuntimeFailure(_ollamas_words(part))
+                raise RuntimeFailure(words(part))
             yield part
 
     def _checked(self, answer: net.Answer, subject: str) -> None:
@@ -225,10 +251,10 @@ class OllamaRuntime:
         if answer.status == 503:
             raise RuntimeUnavailable("Ollama is busy: it has too many questions at once. Try again in a moment.")
         try:
-            words = _ollamas_words(answer.json())
+            sentence = words(answer.json())
         except net.BadAnswer:
-            words = f"What answers at {self.url} is not Ollama, or Ollama is broken (status {answer.status})."
-        raise RuntimeFailure(words)
+            sentence = f"What answers at {self.url} is not Ollama, or Ollama is broken (status {answer.status})."
+        raise RuntimeFailure(sentence)
 
     def _failures(self) -> AbstractContextManager[None]:
         return told(
@@ -236,12 +262,6 @@ class OllamaRuntime:
             silent=f"Ollama at {self.url} has gone silent. Try again; if it stays so, restart Ollama.",
             broken=f"Ollama at {self.url} broke off. Try again; if it stays so, look at Ollama's log.",
         )
-
-
-def _numbers(version: str) -> tuple[int, int, int]:
-    """Read `0.35.0-rc1` as (0, 35, 0); a version that says nothing, as a build from source has, is all zeros."""
-    found = re.match(r"v?(\d{1,6})\.(\d{1,6})\.(\d{1,6})", version)
-    return (int(found[1]), int(found[2]), int(found[3])) if found else (0, 0, 0)
 
 
 def _is_local(url: str) -> bool:
@@ -259,37 +279,3 @@ def _pieces(path: Path, status: str, size: int, progress: Progress) -> Iterator[
             yield piece
             done += len(piece)
             progress(status, done / size)
-
-
-def _listed(entry: net.Json) -> ServedModel:
-    size, name = entry.get("size"), str(entry.get("name", ""))
-    details = _details(entry.get("details"))
-    return ServedModel(_short(name), size if isinstance(size, int) else 0, str(entry.get("digest", "")), details)
-
-
-def _short(tag: str) -> str:
-    return tag.removesuffix(":latest")
-
-
-def _details(found: object) -> dict[str, str]:
-    items: net.Json = found if isinstance(found, dict) else {}
-    return {key: value for key, value in items.items() if isinstance(value, str) and value}
-
-
-def _last(text: str, part: net.Json) -> Chunk:
-    tokens, nanoseconds = part.get("eval_count"), part.get("eval_duration")
-    return Chunk(
-        text,
-        "stop" if part.get("done_reason") == "stop" else "length",
-        tokens if isinstance(tokens, int) else None,
-        nanoseconds / 1e9 if isinstance(nanoseconds, int) else None,
-    )
-
-
-def _share(part: net.Json) -> float | None:
-    total, completed = part.get("total"), part.get("completed")
-    return completed / total if isinstance(total, int) and isinstance(completed, int) and total > 0 else None
-
-
-def _ollamas_words(part: net.Json) -> str:
-    return f"Ollama could not do that. It says: {clean(str(part.get('error', 'nothing')))}"

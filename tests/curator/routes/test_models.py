@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
+from pydantic import SecretStr
 from sqlalchemy import Engine
 from sqlmodel import select
 
+from curator.services import jobs, versions
 from curator.settings import Settings
 from db.models import Job, ModelVersion, Project, Promotion, User
 from db.session import open_session
 from tests.curator.taught import School, school
+from tests.curator.teaching import Classroom
 
 HTMX = {"HX-Request": "true"}
 
@@ -130,9 +135,83 @@ def test_a_reviewer_sees_the_list_and_changes_nothing(place: School, sign_in: Ca
     reviewer = sign_in(place.person())
 
     assert "Put into service" not in reviewer.get("/p/ferry/models").text
-    for path in ("1/promote", "roll-back", "1/retire", "1/publish"):
-        assert reviewer.post(f"/p/ferry/models/{path}", data={"reason": "x"}).status_code == 403
+    for path in ("1/promote", "roll-back", "1/retire", "1/publish", "prune"):
+        assert reviewer.post(f"/p/ferry/models/{path}", data={"reason": "x", "numbers": "1"}).status_code == 403
+    assert reviewer.get("/p/ferry/models/1").status_code == 200
+    assert reviewer.get("/p/ferry/models/1/files/model.gguf").status_code == 403
 
 
 def test_there_is_no_version_nine(lead: FlaskClient):
     assert lead.post("/p/ferry/models/9/promote", data={}, headers=HTMX).status_code == 404
+
+
+def taught(place: School) -> ModelVersion:
+    """A version with files, as a run leaves it, that a runtime has."""
+    version = Classroom(place.engine, place.settings, place.project, place.snapshot).teach()
+    with open_session(place.engine, write=True) as session:
+        versions.loaded(session, version, "fake")
+    return version
+
+
+def test_a_version_shows_its_lineage_its_files_and_how_it_is_loaded_by_hand(place: School, lead: FlaskClient):
+    version = taught(place)
+    page = lead.get("/p/ferry/models/1").text
+
+    assert place.snapshot.sha256 in page
+    assert f"ollama create {version.tag} -f Modelfile" in page
+    assert f"{version.folder}</pre>" in page
+    with lead.get("/p/ferry/models/1/files/README.md") as card:
+        assert card.headers["Content-Disposition"] == "attachment; filename=ferry-v1-README.md"
+        assert "# Ferry line, version 1" in card.text
+    with lead.get("/p/ferry/models/1/files/model.gguf") as model:
+        assert model.data == (Path(version.folder) / "model.gguf").read_bytes()
+    assert lead.get("/p/ferry/models/1/files/evaluation.json").status_code == 404
+
+
+def test_while_a_version_is_sent_the_page_shows_how_far_it_is(place: School, lead: FlaskClient):
+    version = place.version(1, "built")
+    with open_session(place.engine, write=True) as session:
+        job = jobs.enqueue(session, "light", "publish", f"publish:{version.id}", {"id": version.id})
+        job.payload = {**job.payload, "status": "uploading", "share": 0.42}
+
+    assert "42 of 100 sent" in lead.get("/p/ferry/models/list").text
+
+
+def test_retiring_says_what_it_frees(place: School, lead: FlaskClient):
+    taught(place)
+
+    assert re.search(r"deletes its files and frees \d+ [kM]B", lead.get("/p/ferry/models").text)
+
+
+def test_old_versions_are_retired_together_and_only_those_that_were_shown(place: School, lead: FlaskClient):
+    for number in range(1, 6):
+        place.version(number)
+    page = lead.get("/p/ferry/models").text
+    assert re.findall(r'name="numbers" value="(\d)"', page) == ["2", "1"]
+
+    refused = lead.post("/p/ferry/models/prune", data={"numbers": ["1", "9"]}, headers=HTMX)
+    assert refused.status_code == 404
+    lead.post("/p/ferry/models/prune", data={"numbers": ["1", "2"]}, headers=HTMX)
+
+    with open_session(place.engine) as session:
+        states = session.exec(select(ModelVersion.state).order_by(ModelVersion.number)).all()  # pyright: ignore
+    assert states == ["retired", "retired", "published", "published", "published"]
+
+
+def test_other_programs_are_told_address_key_and_name(
+    place: School, app: Flask, sign_in: Callable[[User], FlaskClient]
+):
+    app.extensions["curator.settings"] = place.settings.model_copy(
+        update={"ollama_url": "http://models.example:8080/ollama/", "ollama_token": SecretStr("s3cret")}
+    )
+    page = sign_in(place.person("moira", "lead")).get("/p/ferry/models/connect").text
+
+    assert "<code>http://models.example:8080/ollama/v1</code>" in page
+    assert "<code>ferry:current</code>" in page
+    assert "api_base: http://models.example:8080/ollama/v1" in page
+    assert "Nothing has been put into service yet." in page
+    assert "s3cret" not in page
+
+
+def test_without_ollama_the_page_says_how_versions_can_be_served_to_others(place: School, lead: FlaskClient):
+    assert "CURATOR_OLLAMA_URL" in lead.get("/p/ferry/models/connect").text

@@ -20,7 +20,6 @@ from tests.curator.taught import School, begin_battle
 from tests.curator.teaching import Classroom, classroom
 from tests.fakes.ollama_server import FakeOllama
 from trainer import net
-from trainer.runtimes import ollama as ollama_runtime
 from trainer.runtimes.fake import FakeRuntime
 from trainer.runtimes.table import fake_at
 
@@ -74,12 +73,18 @@ def in_service(room: Classroom) -> int | None:
         return session.get_one(Project, room.project.id).service_version_id
 
 
-def test_ollama_is_where_versions_go_when_it_answers(settings: Settings, ollama: FakeOllama) -> None:
-    assert versions.choose_runtime(settings).name == "ollama"
-    ollama.misbehave = "status_500"
-    assert versions.choose_runtime(settings).name == "llamacpp"
-    ollama.misbehave = "not_ollama"
-    assert versions.choose_runtime(settings).name == "llamacpp"
+def test_a_version_waits_for_an_ollama_that_is_away_instead_of_going_elsewhere(
+    room: Classroom, ollama: FakeOllama
+) -> None:
+    ollama.misbehave = "busy"
+    version = published(room)
+    assert (version.state, version.runtime, room.job("publish").state) == ("built", "", "queued")
+    assert "Ollama is busy" in version.message
+
+    ollama.misbehave = ""
+    at_once(room)
+    light(room)
+    assert (room.version().state, room.version().runtime) == ("published", "ollama")
 
 
 def test_a_version_is_published_under_its_own_tag_beside_the_base(room: Classroom, ollama: FakeOllama) -> None:
@@ -108,7 +113,7 @@ def test_the_current_name_follows_promotion_and_going_back(room: Classroom, olla
     light(room)
 
     assert in_service(room) == first.id
-    assert ollama.get(CURRENT).system == ""
+    assert ollama.get(CURRENT).system == "Be brief."
     assert {first.tag, second.tag} <= {name.removesuffix(":latest") for name in ollama.models} | set(ollama.models)
 
 
@@ -205,7 +210,6 @@ def test_ollama_that_hangs_is_given_up_and_tried_again_later(
 ) -> None:
     monkeypatch.setattr(net, "FIRST_SECONDS", 0.3)
     monkeypatch.setattr(net, "IDLE_SECONDS", 0.3)
-    monkeypatch.setattr(ollama_runtime, "CREATE_SECONDS", 0.3)
     room.teach()
     runtime = versions.runtime_named("ollama", room.settings)
     monkeypatch.setattr(versions, "choose_runtime", lambda _settings: runtime)

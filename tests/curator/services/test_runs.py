@@ -189,9 +189,8 @@ def test_a_finished_run_has_a_card_a_version_and_progress(room: Classroom):
     folder = Path(version.folder)
     assert folder.name == "ferry-v1"
     assert sorted(file.name for file in folder.iterdir()) == [
-        "Modelfile", "adapter.gguf", "evaluation.json", "model.gguf",
+        "Modelfile", "README.md", "adapter.gguf", "evaluation.json", "model.gguf",
     ]  # fmt: skip
-    assert 'stop "<|im_end|>"' in (folder / "Modelfile").read_text()
     assert room.job("publish").payload == {"id": version.id}
     progress = runs.progress(run)
     assert (progress.share, progress.step, progress.steps) == (1.0, 10, 10)

@@ -239,12 +239,8 @@ def test_a_home_that_moved_is_followed(room: Classroom, runtime: FakeRuntime):
     assert room.version().folder == version.folder
 
 
-def test_ollama_is_chosen_when_it_answers_and_the_embedded_runtime_otherwise(settings: Settings, monkeypatch):
-    fakes = {"ollama": FakeRuntime(), "llamacpp": FakeRuntime()}
-    monkeypatch.setattr(versions, "open_runtime", lambda name, **_named: fakes[name])
-    with_ollama = settings.model_copy(update={"ollama_url": "http://127.0.0.1:11434"})
+def test_ollama_is_chosen_when_it_is_set_and_the_embedded_runtime_otherwise(settings: Settings):
+    with_ollama = settings.model_copy(update={"ollama_url": "http://127.0.0.1:9"})
 
-    assert versions.choose_runtime(settings) is fakes["llamacpp"]
-    assert versions.choose_runtime(with_ollama) is fakes["ollama"]
-    fakes["ollama"].fail_with = RuntimeUnavailable("away")
-    assert versions.choose_runtime(with_ollama) is fakes["llamacpp"]
+    assert versions.choose_runtime(settings).name == "llamacpp"
+    assert versions.choose_runtime(with_ollama).name == "ollama"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -18,6 +19,9 @@ from trainer.runtimes.embedded import EmbeddedHost
 from trainer.runtimes.fake import FakeRuntime
 from trainer.runtimes.llamacpp import LlamaCppRuntime
 from trainer.runtimes.ollama import OllamaRuntime
+
+REAL_OLLAMA = os.environ.get("CURATOR_TEST_OLLAMA_URL", "")
+"""A server that the contract may be tried on; it needs no model, and is left with none of ours."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,9 @@ def ollama() -> Iterator[FakeOllama]:
         "fake",
         "ollama-0.24.0",
         "ollama-0.33.0",
+        "ollama-0.34.1",
         "ollama-0.35.0",
+        "ollama-real",
         "llamacpp-tiny",
         pytest.param("llamacpp-real", marks=pytest.mark.slow),
     ]
@@ -106,6 +112,10 @@ def runtime(request: pytest.FixtureRequest) -> Iterator[Runtime]:
     kind, _, version = request.param.partition("-")
     if kind == "fake":
         yield FakeRuntime()
+    elif request.param == "ollama-real":
+        if not REAL_OLLAMA:
+            pytest.skip("CURATOR_TEST_OLLAMA_URL names no Ollama")
+        yield OllamaRuntime(REAL_OLLAMA, os.environ.get("CURATOR_TEST_OLLAMA_TOKEN"))
     elif kind == "ollama":
         with FakeOllama(version) as server:
             yield OllamaRuntime(server.url)
@@ -116,7 +126,7 @@ def runtime(request: pytest.FixtureRequest) -> Iterator[Runtime]:
 @pytest.fixture
 def published(request: pytest.FixtureRequest, runtime: Runtime) -> Iterator[Publication]:
     """A version that the runtime serves under a name of this test's own."""
-    real = "llamacpp-real" in request.node.name
+    real = "-real" in request.node.name  # a real Ollama, too, answers in words only with a model that has some
     made: Files = request.getfixturevalue("real_files" if real else "files")
     publication = replace(made.publication(f"v-{abs(hash(request.node.nodeid)) % 10**8}"), context=512)
     runtime.publish(publication, lambda _status, _share: None)

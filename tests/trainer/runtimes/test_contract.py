@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import threading
+from dataclasses import replace
 
 import pytest
 
@@ -125,3 +127,24 @@ def test_two_answers_side_by_side_both_come_to_an_end(runtime, published):
     pairs = list(itertools.zip_longest(*sides))
 
     assert [chunk.text for chunk, _ in pairs if chunk] == [chunk.text for _, chunk in pairs if chunk]
+
+
+def test_two_publishers_at_once_leave_whole_models(runtime, published):
+    other = replace(published, tag=f"{published.tag}-b")
+    failures: list[Exception] = []
+
+    def publish(publication: Publication) -> None:
+        try:
+            runtime.publish(publication, lambda _status, _share: None)
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=publish, args=[one]) for one in (published, other, published, other)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert not failures
+    assert sorted(name for name in tags(runtime) if name.startswith(published.tag)) == [published.tag, other.tag]
+    assert ask(runtime, published.tag, "Hello") and ask(runtime, other.tag, "Hello")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from dataclasses import replace
 
 import ollama as ollama_client
@@ -47,7 +48,7 @@ def test_what_is_published_is_the_file_with_its_settings(files, version):
     assert create == {
         "model": "ferry:v1",
         "files": {"model.gguf": f"sha256:{sha}"},
-        "parameters": {"num_ctx": 512, "stop": ["<|im_end|>"]},
+        "parameters": {"num_ctx": 512, "num_predict": 1024, "stop": ["<|im_end|>"]},
         "system": "You sell tickets.",
         "stream": True,
     }
@@ -132,6 +133,29 @@ def test_nothing_but_our_own_headers_goes_to_the_server(ollama, model):
         assert set(request.headers) <= {name.lower() for name in known} | known
 
 
+def test_a_proxys_path_stands_before_every_call_and_its_token_goes_with_each(ollama, files):
+    ollama.prefix, ollama.token = "/models/ollama", "s3cret"
+    runtime = OllamaRuntime(f"{ollama.url}/", "s3cret")
+
+    runtime.publish(files.publication("ferry:v1"), quiet)
+    runtime.copy("ferry:v1", "ferry:current")
+    runtime.remove("ferry:v1")
+
+    assert said(runtime, "ferry:current") == "ferry:current says: Hello there, you"
+    assert {request.headers["Authorization"] for request in ollama.requests} == {"Bearer s3cret"}
+    assert {request.path.split("/")[1] for request in ollama.requests} == {"api"}
+
+
+def test_a_create_that_hangs_is_given_up_after_the_time_its_size_may_take(ollama, runtime, files):
+    ollama.misbehave, runtime.idle_seconds = "hang", 0.2
+    begun = time.monotonic()
+
+    with pytest.raises(RuntimeUnavailable, match="gone silent"):
+        runtime.publish(files.publication("ferry:v1"), quiet)
+
+    assert time.monotonic() - begun < 5
+
+
 def test_a_server_that_is_down_is_said_in_a_sentence(ollama, runtime, files, model):
     ollama.__exit__()
 
@@ -153,6 +177,9 @@ def test_a_server_that_is_down_is_said_in_a_sentence(ollama, runtime, files, mod
         ("redirect", "another address"),
         ("not_ollama", "is not Ollama"),
         ("wrong_file", "not from the file that was sent"),
+        ("busy", "Ollama is busy"),
+        ("blob_disk_full", "Ollama's disk is full. Make room"),
+        ("blob_damaged", "damaged on its way.*again"),
     ],
 )
 def test_a_publication_that_goes_wrong_is_a_failure_in_plain_words(ollama, runtime, files, misbehaviour, sentence):

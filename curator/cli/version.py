@@ -1,0 +1,121 @@
+"""`curator version`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from sqlmodel import Session
+
+from curator.cli._context import home_option, open_database, project_named, settings_for
+from curator.services import handover, versions
+from db.models import ModelVersion, Project
+from db.session import open_session
+
+project_option = click.option("--project", default=None, help="Short name of the project.")
+reason_option = click.option("--reason", default="", help="Why; it is kept in the journal.")
+
+
+@click.group()
+def version() -> None:
+    """List model versions, put one into service, go back, export, retire. What is asked of a runtime a worker does."""
+
+
+@version.command("list")
+@project_option
+@home_option
+def list_(project: str | None, home: Path | None) -> None:
+    """List the versions, newest first, with what their files take up."""
+    with open_session(open_database(settings_for(home))) as session:
+        for one in versions.every(session, project_named(session, project)):
+            where = f"{one.runtime or '-'}  {handover.size(one) / 1e6:.0f} MB"
+            click.echo(f"v{one.number}  {one.state}  {one.tag}  {where}  {one.message}".rstrip())
+
+
+@version.command()
+@click.argument("number", type=int)
+@project_option
+@home_option
+def show(number: int, project: str | None, home: Path | None) -> None:
+    """Show a version's files, and the commands that load it by hand."""
+    settings = settings_for(home)
+    with open_session(open_database(settings)) as session:
+        found = versions.get(session, project_named(session, project), number)
+        commands = handover.commands(session, found, settings)
+    click.echo(f"cd {found.folder}")
+    for file in handover.files(found):
+        click.echo(f"# {file.name}  {file.size / 1e6:.1f} MB")
+    for said in (commands.ollama, commands.curl, commands.llama_server) if commands else ():
+        click.echo(f"\n{said}")
+
+
+@version.command()
+@click.argument("number", type=int)
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@project_option
+@home_option
+def export(number: int, folder: Path, project: str | None, home: Path | None) -> None:
+    """Copy a version into a new FOLDER: GGUF, adapter, Modelfile and model card."""
+    with open_session(open_database(settings_for(home))) as session:
+        for file in handover.export(session, versions.get(session, project_named(session, project), number), folder):
+            click.echo(file)
+
+
+@version.command()
+@click.argument("number", type=int)
+@reason_option
+@project_option
+@home_option
+def promote(number: int, reason: str, project: str | None, home: Path | None) -> None:
+    """Put a version into service; 0 is the untaught base."""
+    with open_session(open_database(settings_for(home)), write=True) as session:
+        where = project_named(session, project)
+        versions.promote(session, where, versions.get(session, where, number) if number else None, None, reason)
+        click.echo(_serving(session, where))
+
+
+@version.command()
+@reason_option
+@project_option
+@home_option
+def back(reason: str, project: str | None, home: Path | None) -> None:
+    """Put back what was in service before."""
+    with open_session(open_database(settings_for(home)), write=True) as session:
+        where = project_named(session, project)
+        versions.roll_back(session, where, None, reason)
+        click.echo(_serving(session, where))
+
+
+@version.command()
+@click.argument("number", type=int)
+@project_option
+@home_option
+def retire(number: int, project: str | None, home: Path | None) -> None:
+    """Take a version out of use and free its files here and in its runtime; never the one in service."""
+    with open_session(open_database(settings_for(home)), write=True) as session:
+        found = versions.get(session, project_named(session, project), number)
+        frees = handover.size(found)
+        versions.retire(session, found, None)
+    click.echo(f"v{number} is retired, which frees {frees / 1e6:.0f} MB")
+
+
+@version.command()
+@click.option("--keep", default=3, show_default=True, type=click.IntRange(0), help="How many of the newest stay.")
+@click.option("--yes", is_flag=True, help="Do it; without it the versions are only listed.")
+@project_option
+@home_option
+def prune(keep: int, yes: bool, project: str | None, home: Path | None) -> None:
+    """Retire old versions, but never what is in service or what one would go back to."""
+    with open_session(open_database(settings_for(home)), write=True) as session:
+        where = project_named(session, project)
+        old = versions.outdated(session, where, keep)
+        for one in old:
+            click.echo(f"v{one.number}  {one.tag}  {handover.size(one) / 1e6:.0f} MB")
+        if yes:
+            versions.prune(session, where, [one.number for one in old], None)
+    click.echo(f"{len(old)} retired" if yes else f"{len(old)} would be retired. Do it: curator version prune --yes")
+
+
+def _serving(session: Session, project: Project) -> str:
+    serving = session.get(ModelVersion, project.service_version_id or 0)
+    return f"v{serving.number} is in service" if serving else "The untaught base is in service"

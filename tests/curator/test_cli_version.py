@@ -1,0 +1,92 @@
+"""`curator version`: the same as the models page, for people at a terminal."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from curator.services import versions
+from curator.settings import Settings
+from db.models import Project
+from db.session import open_session
+from tests.curator.teaching import Classroom, classroom
+from tests.curator.test_cli import run
+from tests.fakes.ollama_server import FakeOllama
+
+
+@pytest.fixture
+def room(engine: Engine, settings: Settings, tmp_path: Path) -> Classroom:
+    return classroom(engine, settings, tmp_path)
+
+
+def light(room: Classroom) -> None:
+    room.worker(queue="light").run_until_idle()
+
+
+def test_versions_are_listed_promoted_and_put_back(room: Classroom) -> None:
+    home = room.settings.home
+    with FakeOllama() as ollama:
+        room.settings = room.settings.model_copy(update={"ollama_url": ollama.url})
+        tags = [room.teach().tag, room.teach().tag]
+        light(room)
+        listed = run("version", "list", "--home", home).splitlines()
+        assert [re.split(r"  +", line)[:4] for line in listed] == [
+            ["v2", "published", tags[1], "ollama"], ["v1", "published", tags[0], "ollama"],
+        ]  # fmt: skip
+
+        assert run("version", "promote", "1", "--reason", "Tried", "--home", home) == "v1 is in service\n"
+        assert run("version", "promote", "2", "--home", home) == "v2 is in service\n"
+        assert run("version", "back", "--home", home) == "v1 is in service\n"
+        assert "in service already" in run("version", "promote", "1", "--home", home, code=2)
+        assert "in service or retired" in run("version", "retire", "1", "--home", home, code=2)
+        light(room)
+        assert ollama.get("ferry:current") == ollama.get(tags[0])
+
+        assert re.fullmatch(r"v2 is retired, which frees \d+ MB\n", run("version", "retire", "2", "--home", home))
+        light(room)
+        assert tags[1] not in ollama.models
+
+
+def test_a_version_is_exported_and_shown_by_hand(room: Classroom, tmp_path: Path) -> None:
+    version = room.teach()
+    home = room.settings.home
+
+    files = run("version", "export", "1", tmp_path / "out", "--home", home).split()
+    shown = run("version", "show", "1", "--home", home)
+
+    assert [Path(file).name for file in files] == ["model.gguf", "adapter.gguf", "Modelfile", "README.md"]
+    assert f"cd {version.folder}" in shown
+    assert f"ollama create {version.tag} -f Modelfile" in shown
+    assert "There is no version 9" in run("version", "export", "9", tmp_path / "x", "--home", home, code=2)
+
+
+def test_pruning_spares_what_is_in_service_and_the_way_back(room: Classroom) -> None:
+    for _ in range(5):
+        room.teach()
+    with open_session(room.engine, write=True) as session:
+        project = session.get_one(Project, room.project.id)
+        for version in versions.every(session, project):
+            versions.loaded(session, version, "fake")
+    home = room.settings.home
+    for number in (2, 1):
+        run("version", "promote", number, "--home", home)
+
+    assert "would be retired" in run("version", "prune", "--keep", "1", "--home", home)
+    assert run("version", "prune", "--keep", "1", "--yes", "--home", home).endswith("2 retired\n")
+    with open_session(room.engine) as session:
+        states = {one.number: one.state for one in versions.every(session, project)}
+    assert states == {1: "in service", 2: "published", 3: "retired", 4: "retired", 5: "published"}
+
+
+def test_doctor_says_what_this_ollama_allows_and_which_bases_are_here(room: Classroom) -> None:
+    with FakeOllama("0.33.0") as ollama:
+        said = run("doctor", "--home", room.settings.home, code=1, CURATOR_OLLAMA_URL=ollama.url)
+    assert "Ollama 0.33.0 at" in said and "rewrites them, so digests cannot be compared" in said
+    assert "MISSING  Ollama 0.33.0 has a known security hole (CVE-2026-103663)" in said
+    assert re.search(r"tiny \(SHA-256 [0-9a-f]{12}\) is not checked yet", said)
+
+    said = run("doctor", "--home", room.settings.home, code=1, CURATOR_OLLAMA_URL=ollama.url)
+    assert "MISSING  Ollama does not answer at" in said

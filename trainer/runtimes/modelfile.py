@@ -1,0 +1,79 @@
+"""What Ollama is told of a model, as its API takes it and as people type it. One source, so that both are the same."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from trainer import net
+from trainer.runtimes.base import Publication
+
+
+@dataclass(frozen=True)
+class ByHand:
+    """What does by hand what Curator does: shell commands, to be typed in the version's folder."""
+
+    ollama: str
+    curl: str
+    llama_server: str
+
+
+def create_body(publication: Publication, digest: str) -> net.Json:
+    """Answer the body of /api/create for an uploaded file."""
+    body: net.Json = {
+        "model": publication.tag,
+        "files": {"model.gguf": f"sha256:{digest}"},
+        "parameters": parameters(publication),
+        "stream": True,
+    }
+    if publication.system is not None:
+        body["system"] = publication.system
+    if publication.template is not None:
+        body["template"] = publication.template
+    return body
+
+
+def parameters(publication: Publication) -> dict[str, Any]:
+    """Answer what holds for whoever asks without saying otherwise, by Ollama's names."""
+    found: dict[str, Any] = {"num_ctx": publication.context, "num_predict": publication.answer_tokens}
+    return found | ({"stop": list(publication.stop)} if publication.stop else {})
+
+
+def modelfile(publication: Publication) -> str:
+    """Write the Modelfile for `ollama create NAME -f Modelfile`, beside model.gguf."""
+    lines = ["FROM ./model.gguf"]
+    if publication.template is not None:
+        lines.append(f"TEMPLATE {_quoted(publication.template)}")
+    if publication.system is not None:
+        lines.append(f"SYSTEM {_quoted(publication.system)}")
+    for key, value in parameters(publication).items():
+        several = value if isinstance(value, list) else [value]
+        lines += [f"PARAMETER {key} {_quoted(one) if isinstance(one, str) else one}" for one in several]
+    return "\n".join(lines) + "\n"
+
+
+def by_hand(publication: Publication, address: str, *, token: bool = False) -> ByHand:
+    """Write the commands that load a version. `token`: the server asks for one, which is read from $OLLAMA_TOKEN."""
+    tag = shlex.quote(publication.tag)
+    key = ' -H "Authorization: Bearer $OLLAMA_TOKEN"' if token else ""
+    body = shlex.quote(json.dumps(create_body(publication, "@DIGEST@"), ensure_ascii=False))
+    body = body.replace("@DIGEST@", """'"$DIGEST"'""")
+    return ByHand(
+        ollama=f"OLLAMA_HOST={address} ollama create {tag} -f Modelfile\nOLLAMA_HOST={address} ollama run {tag}",
+        curl="\n".join(
+            (
+                "DIGEST=$(sha256sum model.gguf | cut -d ' ' -f 1)",
+                f'curl -f{key} -T model.gguf -X POST "{address}/api/blobs/sha256:$DIGEST"',
+                f"curl -f{key} {address}/api/create -d {body}",
+            )
+        ),
+        llama_server=f"llama-server -m model.gguf --jinja --alias {tag} -c {publication.context} "
+        f'-n {publication.answer_tokens} --host 127.0.0.1 --port 8080 --api-key "$KEY"',
+    )
+
+
+def _quoted(text: str) -> str:
+    """Quote a value. Ollama's parser knows no escapes, so three quotes within the text are set apart by blanks."""
+    return '"""' + text.replace('"""', '" " "') + ('"""' if not text.endswith('"') else ' """')
