@@ -13,7 +13,7 @@ from peft import get_peft_model
 from trainer.data import histogram, micro_batches
 from trainer.encoded import EncodedRun, encode
 from trainer.fast_layers import release, speed_up
-from trainer.hardware import detect, faster_precision, memory_needed
+from trainer.hardware import detect, faster_precision, memory_needed, processes_for
 from trainer.loading import Base, load_base
 from trainer.loss import answer_losses, limit_for
 from trainer.progress import Journal
@@ -33,6 +33,7 @@ def plan(run: RunDir) -> EncodedRun:
     journal = Journal(run, "plan")
     journal.stage("Looking at the examples.")
     spec, data = run.spec(), encode(run)
+    processes = processes_for(spec)
     precision = faster_precision(spec.threads) if spec.precision == "auto" else spec.precision
     base = load_base(run.base_gguf(), precision, run.base_folder())
     speed = measured_speed(base, data, spec)
@@ -58,7 +59,7 @@ def plan(run: RunDir) -> EncodedRun:
         longest=max(lengths),
         histogram=histogram([len(example.ids) for example in data.train]),
         steps=total_steps(len(data.train), spec),
-        estimated_seconds=round(_seconds(data, spec, speed), 3),
+        estimated_seconds=round(_seconds(data, spec, speed) / (1 if hardware.device == "cpu" else processes), 3),
         precision=precision,
         end_of_turn=str(data.encoder.tokenizer.convert_ids_to_tokens(data.end)),
         example=data.encoder.spans(shown),
@@ -78,7 +79,8 @@ def plan(run: RunDir) -> EncodedRun:
     if eos != data.end:
         journal.warn(f"Answers end with {found.end_of_turn}, which the base's file does not name as its end token.")
     write_model(run.plan_file, found)
-    print(as_text(found, hardware.sentence(), colour=sys.stdout.isatty()))
+    machine = hardware.sentence() if processes == 1 else f"{processes} processes on {hardware.sentence()}"
+    print(as_text(found, machine, colour=sys.stdout.isatty()))
     journal.done(f"{found.steps} steps, about {found.estimated_seconds:.0f} seconds.")
     return data
 

@@ -31,7 +31,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "learning_rate", "warmup_ratio", "batch_size", "lora.rank", "lora.alpha", "lora.dropout",
         "lora.target_modules", "seed",
     ),
-    "Memory": ("precision", "micro_tokens", "checkpointing", "threads"),
+    "Memory": ("precision", "micro_tokens", "checkpointing", "threads", "processes"),
     "The finished model": ("merged_type", "answer_tokens", "canaries"),
 }  # fmt: skip
 FOLLOWERS: Mapping[str, tuple[str, ...]] = {"lora.rank": ("lora.alpha",), "method": tuple(PREFERENCE_USUAL)}
@@ -168,6 +168,13 @@ class TrainSpec(Frozen):
     )
     seed: int = Field(17, ge=0, title="Seed", description="Seed of every random choice.")
     threads: int | None = Field(None, ge=1, title="Processor threads", description="CPU threads; all cores when empty.")
+    processes: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        title="Graphics cards that teach together",
+        description="Processes that share each step, one for each graphics card; all cards when empty.",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         title="Precision of the numbers",
