@@ -133,7 +133,9 @@ def _train(run: RunDir, stop: StopRequest, rank: Rank) -> None:
     with joined(rank, stop) as team:
         team.lead("verify", lambda: _verify(run))
         data = team.together("examples", lambda: encode(run))
-        base = team.together("base", lambda: load_base(run.base_gguf(), run.precision(), run.base_folder()))
+        base = team.together(
+            "base", lambda: load_base(run.base_gguf(), run.precision(), run.base_folder(), run.spec().base_bits)
+        )
         train(run, base, data, team)
 
 

@@ -126,7 +126,7 @@ def memory_needed(model: Any, tokens: int, *, checkpointing: bool) -> int:  # An
     each = model.dtype.itemsize
     layers = KEPT_PER_TOKEN + config.num_hidden_layers if checkpointing else KEPT_PER_TOKEN * config.num_hidden_layers
     return (
-        model.num_parameters() * each
+        sum(weight.numel() * weight.itemsize for weight in model.parameters())
         + config.hidden_size * tokens * layers * each
         + config.vocab_size * SCORES
         + PROGRAM

@@ -35,7 +35,7 @@ def plan(run: RunDir) -> EncodedRun:
     spec, data = run.spec(), encode(run)
     processes = processes_for(spec)
     precision = faster_precision(spec.threads) if spec.precision == "auto" else spec.precision
-    base = load_base(run.base_gguf(), precision, run.base_folder())
+    base = load_base(run.base_gguf(), precision, run.base_folder(), spec.base_bits)
     speed = measured_speed(base, data, spec)
     lengths = [len(example.ids) for split in data.splits.values() for example in split]
     longest_train = max(data.train, key=lambda example: len(example.ids))

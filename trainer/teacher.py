@@ -95,6 +95,9 @@ class Teacher(SFTTrainer):
                 **options,
             )
         self.remove_callback(PrinterCallback)
+        for weight in cast(PeftModel, self.model).parameters():
+            if weight.requires_grad:  # trl makes them bfloat16 over a 4-bit base, which loses the last small steps
+                weight.data = weight.data.float()
         if limits.checkpointing:
             cast(Any, self.model).enable_input_require_grads()  # Any: a method that PEFT passes on to the base
             base.model.activation_checkpointing_enable({"use_reentrant": False})
