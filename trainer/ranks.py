@@ -28,6 +28,8 @@ class Rank:
     """How many of them are on this machine."""
     meeting: str = ""
     """Where they find each other, as host:port."""
+    fsdp: bool = False
+    """Whether `accelerate launch` was asked to spread the base over the cards."""
 
     @property
     def leads(self) -> bool:
@@ -40,6 +42,7 @@ def rank_of_this_process() -> Rank:
     told = {name: os.environ.pop(name, "") for name in TOLD}
     if int(told["WORLD_SIZE"] or 1) < 2:
         return Rank()
+    fsdp = os.environ.get("ACCELERATE_USE_FSDP") == "true"
     for name in [name for name in os.environ if name.startswith("ACCELERATE_")]:
         del os.environ[name]  # a precision or a plug-in chosen there would change the run behind its recipe
     local = int(told["LOCAL_RANK"])
@@ -48,4 +51,4 @@ def rank_of_this_process() -> Rank:
     if sys.platform == "linux":  # torch gives each a session of its own, which a signal to the group does not reach
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     meeting = f"{told['MASTER_ADDR']}:{told['MASTER_PORT']}"
-    return Rank(int(told["RANK"]), int(told["WORLD_SIZE"]), int(told["LOCAL_WORLD_SIZE"] or 1), meeting)
+    return Rank(int(told["RANK"]), int(told["WORLD_SIZE"]), int(told["LOCAL_WORLD_SIZE"] or 1), meeting, fsdp)

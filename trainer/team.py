@@ -143,6 +143,12 @@ def joined(rank: Rank, stop: Stop) -> Generator[Team]:
     if team.alone:
         yield team
         return
+    if rank.fsdp:
+        raise TrainerFailure(
+            "input",
+            "accelerate is asked to spread the base over the cards (FSDP), which is not offered. Leave --use_fsdp "
+            "away; for a base that is too big for a card set base_bits to 4.",
+        )
     card = torch.cuda.is_available()
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if card else "gloo",
