@@ -4,7 +4,10 @@ python -m trainer admit FOLDER, for a base
 
 Each stage leaves its files in the run folder and is skipped when they are there. Ends with
 0 when the stage is done, 1 when it failed (the sentence is in events.jsonl, the traceback on standard error),
-2 when it was called wrongly, 143 when it was asked to stop and saved a checkpoint.
+2 when it was called wrongly, 137 when one of several processes was killed, 143 when it was asked to stop and saved a
+checkpoint.
+
+With several graphics cards `train` starts a process for each; `accelerate launch -m trainer train RUN_DIR` works too.
 """
 
 from __future__ import annotations
@@ -16,32 +19,36 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainer.failures import Cancelled, TrainerFailure, explain
+from trainer.failures import CANCELLED, DONE, FAILED, MISUSED, Cancelled, Told, TrainerFailure, explain
 from trainer.flags import STAGES, Misuse, prepare, read, wanted
 from trainer.progress import Journal
+from trainer.ranks import Rank, rank_of_this_process
 from trainer.rundir import RunDir
 from trainer.spec import Stage
 
 if TYPE_CHECKING:
-    from trainer.encoded import EncodedRun
     from trainer.recipe import TrainSpec
 
-DONE, FAILED, MISUSED, CANCELLED = 0, 1, 2, 143
 QUIET = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false"}
 BRIEF = {"GOMP_SPINCOUNT": "1000"}  # threads that wait by spinning for long halve the speed of a machine in use
 
 
 class StopRequest:
-    """Becomes true at SIGTERM or Ctrl-C. A second one ends the process at once."""
+    """Becomes true at SIGTERM or Ctrl-C. A second one ends the process at once.
 
-    def __init__(self) -> None:
+    One of several processes is `patient`: it may be told twice, by whoever started them and by Ray.
+    """
+
+    def __init__(self, *, patient: bool) -> None:
         self.asked = False
+        self.patient = patient
         signal.signal(signal.SIGTERM, self._ask)
         signal.signal(signal.SIGINT, self._ask)
 
     def _ask(self, number: int, _frame: object) -> None:
         self.asked = True
-        signal.signal(number, signal.SIG_DFL)
+        if not self.patient:
+            signal.signal(number, signal.SIG_DFL)
 
     def __call__(self) -> bool:
         return self.asked
@@ -53,18 +60,21 @@ def main(arguments: list[str] | None = None) -> int:
         asked = read(arguments)
         if asked.stage == "admit":
             return _admit(asked.run_dir.resolve())
-        run = RunDir(asked.run_dir.resolve())
+        run, rank = RunDir(asked.run_dir.resolve()), rank_of_this_process()
         if asked.stage == "show":
             return _show(run, wanted(run, asked))
-        prepare(run, asked)
+        if rank.leads:
+            prepare(run, asked)
     except Misuse as error:
         print(error, file=sys.stderr)
         return MISUSED
     os.environ.update(QUIET | BRIEF)  # before any library looks: nothing reaches out, progress goes to events.jsonl
-    stop = StopRequest()
+    stop = StopRequest(patient=rank.of > 1)
     stages = STAGES if asked.stage == "all" else (asked.stage,)
     for stage in stages:
-        code = _run(run, stage, stop)
+        if not rank.leads and stage != "train":
+            continue  # one of several does what only one can; the others wait for it where they meet
+        code = _run(run, stage, stop, rank)
         if code:
             return code
     return DONE
@@ -92,13 +102,15 @@ def _show(run: RunDir, spec: TrainSpec) -> int:
     return DONE
 
 
-def _run(run: RunDir, stage: Stage, stop: StopRequest) -> int:
-    journal = Journal(run, stage)
+def _run(run: RunDir, stage: Stage, stop: StopRequest, rank: Rank) -> int:
+    journal = Journal(run, stage, silent=not rank.leads)
     try:
         if stop():
             raise Cancelled
         if not run.did(stage):
-            _STAGES[stage](run, stop)
+            _STAGES[stage](run, stop, rank)
+    except Told as told:
+        return told.code
     except Cancelled:
         journal.cancelled()
         print("Stopped as asked. Start the run again to go on from here.", file=sys.stderr)
@@ -119,30 +131,41 @@ def _report(journal: Journal, failure: str, sentence: str) -> None:
         traceback.print_exc()
 
 
-def _plan(run: RunDir, _stop: StopRequest) -> None:
+def _plan(run: RunDir, _stop: StopRequest, _rank: Rank) -> None:
     from trainer.plan import plan
 
     _verify(run)
     plan(run)
 
 
-def _train(run: RunDir, stop: StopRequest) -> None:
+def _train(run: RunDir, stop: StopRequest, rank: Rank) -> None:
+    from trainer.conductor import conduct
     from trainer.encoded import encode
+    from trainer.hardware import processes_for
     from trainer.loading import load_base
     from trainer.sft import train
+    from trainer.team import joined
 
-    _verify(run)
-    data: EncodedRun = encode(run)
-    train(run, load_base(run.base_gguf(), run.precision(), run.base_folder()), data, stop)
+    processes = processes_for(run.spec()) if rank.of == 1 else 1
+    if processes > 1:
+        conduct(run, processes, Journal(run, "train"))
+        return
+    with joined(rank, stop) as team:
+        team.lead("verify", lambda: _verify(run))
+        data = team.together("examples", lambda: encode(run))
+        base = team.together(
+            "base", lambda: load_base(run.base_gguf(), run.precision(), run.base_folder(), run.spec().base_bits)
+        )
+        train(run, base, data, team)
 
 
-def _convert(run: RunDir, _stop: StopRequest) -> None:
+def _convert(run: RunDir, _stop: StopRequest, _rank: Rank) -> None:
     from trainer.convert import convert
 
     convert(run)
 
 
-def _evaluate(run: RunDir, stop: StopRequest) -> None:
+def _evaluate(run: RunDir, stop: StopRequest, _rank: Rank) -> None:
     from trainer.evaluate import evaluate
 
     _verify(run)

@@ -55,7 +55,6 @@ class Micro:
 
     ids: torch.Tensor
     labels: torch.Tensor
-    tokens: int
 
 
 class Encoder:
@@ -263,4 +262,4 @@ def padded(part: list[Encoded], pad: int) -> Micro:
         ids[row, : len(values)] = values
         for start, end in example.taught:
             labels[row, start:end] = values[start:end]
-    return Micro(ids, labels, sum(len(example.ids) for example in part))
+    return Micro(ids, labels)

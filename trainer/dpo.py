@@ -9,7 +9,7 @@ so a pair costs what its answers cost.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -35,30 +35,26 @@ class Pairs:
 class PreferenceTeacher(Teacher):
     """Learns from pairs; everything else is as for approved answers."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:  # Any: passed on as they are
-        super().__init__(*arguments, **options)
+    def begin(self) -> None:
+        """Measure what the model makes of all pairs before it learns."""
+        super().begin()
         self.before = self._before([*self.data.train, *self.data.splits["val"]])
 
-    def _collate(self, rows: list[dict[str, int]]) -> dict[str, list[Pairs]]:  # type: ignore[override]
-        return {"micros": list(self._parts([self.data.train[row["at"]] for row in rows]))}
+    def _counted(self, example: Encoded) -> int:  # noqa: ARG002 - a pair counts once, however long
+        return 1
 
-    def shares(self, model: Any, micros: list[Pairs]) -> Iterator[Tensor]:  # type: ignore[override]  # Any: a model, wrapped or not
-        """Yield what each part adds to the step's loss: the mean over its pairs."""
-        pairs = sum(len(part.ids) for part in micros)
-        for part in micros:
-            self.tokens_seen += part.micro.tokens
-            with self.compute_loss_context_manager():
-                share = self._losses(model, part).sum() / pairs
-            yield share
+    def _sum(self, model: Any, part: Pairs) -> Tensor:  # type: ignore[override]  # Any: a model, wrapped or not
+        return self._losses(model, part).sum()
 
     @torch.no_grad()
     def held_out_loss(self) -> float:
         """Answer the loss per pair on the val split."""
         model, held_out = cast(PeftModel, self.model), self.data.splits["val"]
         model.eval()
-        total = sum(self._losses(model, part).sum().item() for part in self._parts(held_out))
+        mine = list(self._parts(self._share(held_out)))
+        totals = self.team.each("held out", lambda: sum(self._sum(model, part).item() for part in mine))
         model.train()
-        return total / max(1, len(held_out))
+        return sum(totals) / max(1, len(held_out))
 
     def _losses(self, model: Any, part: Pairs) -> Tensor:  # Any: as above
         better, worse = self._log_probs(model, part).chunk(2)
@@ -72,19 +68,26 @@ class PreferenceTeacher(Teacher):
         losses, rows = answer_losses(model, part.micro)
         return -losses.new_zeros(2 * len(part.ids)).index_add(0, rows, losses)
 
-    @torch.no_grad()
     def _before(self, examples: list[Encoded]) -> dict[str, tuple[float, float]]:
         """Answer log π₀ of both answers of each pair; a resumed run begins with the same π₀ and measures the same."""
         model = cast(PeftModel, self.model)
         model.eval()
+        found = self.team.each("before", lambda: self._measured(model, self._share(examples)))
+        model.train()
+        return {key: both for part in found for key, both in part.items()}
+
+    @torch.no_grad()
+    def _measured(self, model: PeftModel, examples: list[Encoded]) -> dict[str, tuple[float, float]]:
         found: dict[str, tuple[float, float]] = {}
         for part in self._parts(examples):
             better, worse = self._log_probs(model, part).chunk(2)
             found |= dict(zip(part.ids, zip(better.tolist(), worse.tolist(), strict=True), strict=True))
-        model.train()
         return found
 
-    def _parts(self, examples: Iterable[Encoded]) -> Iterator[Pairs]:
+    def _share(self, examples: list[Encoded]) -> list[Encoded]:
+        return self.team.share(sorted(examples, key=self._width, reverse=True))
+
+    def _parts(self, examples: list[Encoded]) -> Iterator[Pairs]:
         """Split pairs so that no part has more tokens than the limit; one long pair may."""
         part: list[Encoded] = []
         width = 0

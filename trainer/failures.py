@@ -7,6 +7,8 @@ import errno
 from trainer.gguf_summary import BadGguf
 from trainer.spec import FailureClass
 
+DONE, FAILED, MISUSED, KILLED, CANCELLED = 0, 1, 2, 137, 143  # exit codes of the trainer
+
 OUT_OF_MEMORY = ("can't allocate memory", "cannot allocate memory", "out of memory", "defaultcpuallocator")
 NO_SPACE = (
     "no space left on device",
@@ -30,6 +32,14 @@ class TrainerFailure(Exception):  # noqa: N818 - named as people say it, like cu
 
 class Cancelled(Exception):  # noqa: N818 - not an error: somebody asked for it
     """The run was asked to stop and did so after saving a checkpoint."""
+
+
+class Told(Exception):  # noqa: N818 - a turn of events, not a mistake
+    """Several processes did not come to the end, and the journal says why already; `code` is how this one shall end."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
 
 
 def explain(error: BaseException) -> tuple[FailureClass, str]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from trainer.recipe import Precision
+from trainer.failures import TrainerFailure
+from trainer.recipe import Precision, TrainSpec
 
 PROBE_ROWS, PROBE_WIDTH, PROBES = 512, 1024, 8  # about 5 ms a product
 CLEARLY = 1.5  # what is not a product is no faster in bfloat16
@@ -47,6 +48,20 @@ def detect(threads: int | None = None) -> Hardware:
         return Hardware("cuda", "bfloat16" if bf16 else "float32", threads or physical_cores(), total, free, name)
     total, free = system_memory()
     return Hardware("cpu", "float32", threads or physical_cores(), total, free, "CPU")
+
+
+def processes_for(spec: TrainSpec) -> int:
+    """Answer how many processes shall teach: as the recipe asks, else one for each card."""
+    import torch
+
+    cards = torch.cuda.device_count()
+    if cards and (spec.processes or 1) > cards:
+        raise TrainerFailure(
+            "input",
+            f"The recipe asks for {spec.processes} processes, and this machine has {cards} graphics cards. Ask for at "
+            "most as many, or leave it empty.",
+        )
+    return spec.processes or max(1, cards)
 
 
 def faster_precision(threads: int | None = None) -> Precision:
@@ -111,7 +126,7 @@ def memory_needed(model: Any, tokens: int, *, checkpointing: bool) -> int:  # An
     each = model.dtype.itemsize
     layers = KEPT_PER_TOKEN + config.num_hidden_layers if checkpointing else KEPT_PER_TOKEN * config.num_hidden_layers
     return (
-        model.num_parameters() * each
+        sum(weight.numel() * weight.itemsize for weight in model.parameters())
         + config.hidden_size * tokens * layers * each
         + config.vocab_size * SCORES
         + PROGRAM

@@ -25,6 +25,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from trainer.bases.folder import check_folder
 from trainer.failures import TrainerFailure
+from trainer.four_bits import hold_in_four_bits, require_four_bits
 from trainer.gguf_check import check
 from trainer.gguf_summary import GgufSummary
 from trainer.recipe import Precision
@@ -60,14 +61,19 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
 
 
 @functools.lru_cache(maxsize=1)
-def load_base(path: Path, precision: Precision = "float32", folder: Path | None = None) -> Base:
+def load_base(path: Path, precision: Precision = "float32", folder: Path | None = None, bits: int = 16) -> Base:
     """Load a base whole; its weights are dequantised, so what is trained on is what is served.
 
-    With a full-precision `folder` the weights come from there; tokenizer and chat template stay the GGUF's.
+    With a full-precision `folder` the weights come from there; tokenizer and chat template stay the GGUF's. With 4
+    `bits` the layers that hold most of them are rounded, to be taught where memory is short.
     """
+    if bits == 4:
+        require_four_bits()
     tokenizer, dtype = load_tokenizer(path), getattr(torch, precision)
     model = _from_folder(folder, path, dtype) if folder else _from_gguf(path, dtype)
     model.config.use_cache = False
+    if bits == 4:
+        hold_in_four_bits(model, dtype)
     _reader.cache_clear()  # its views of every token take more memory than a small model
     return Base(check(path, whole=True), tokenizer, model)
 

@@ -12,7 +12,7 @@ from peft import get_peft_model
 from trainer.data import epoch_order, histogram, micro_batches, parts
 from trainer.encoded import EncodedRun, encode
 from trainer.fast_layers import release, speed_up
-from trainer.hardware import detect, faster_precision, memory_needed
+from trainer.hardware import detect, faster_precision, memory_needed, processes_for
 from trainer.loading import Base, load_base
 from trainer.loss import answer_losses, limit_for
 from trainer.progress import Journal
@@ -31,8 +31,9 @@ def plan(run: RunDir) -> EncodedRun:
     journal = Journal(run, "plan")
     journal.stage("Looking at the examples.")
     spec, data = run.spec(), encode(run)
+    processes = processes_for(spec)
     precision = faster_precision(spec.threads) if spec.precision == "auto" else spec.precision
-    base = load_base(run.base_gguf(), precision, run.base_folder())
+    base = load_base(run.base_gguf(), precision, run.base_folder(), spec.base_bits)
     speed = measured_speed(base, data, spec)
     lengths = [len(example.ids) for split in data.splits.values() for example in split]
     longest_train = max(data.train, key=lambda example: len(example.ids))
@@ -56,7 +57,7 @@ def plan(run: RunDir) -> EncodedRun:
         longest=max(lengths),
         histogram=histogram([len(example.ids) for example in data.train]),
         steps=spec.steps(len(data.train)),
-        estimated_seconds=round(_seconds(data, spec, speed), 3),
+        estimated_seconds=round(_seconds(data, spec, speed) / (1 if hardware.device == "cpu" else processes), 3),
         precision=precision,
         end_of_turn=str(data.encoder.tokenizer.convert_ids_to_tokens(data.end)),
         example=data.encoder.spans(shown),
@@ -76,7 +77,8 @@ def plan(run: RunDir) -> EncodedRun:
     if eos != data.end:
         journal.warn(f"Answers end with {found.end_of_turn}, which the base's file does not name as its end token.")
     write_model(run.plan_file, found)
-    print(as_text(found, hardware.sentence(), colour=sys.stdout.isatty()))
+    machine = hardware.sentence() if processes == 1 else f"{processes} processes on {hardware.sentence()}"
+    print(as_text(found, machine, colour=sys.stdout.isatty()))
     journal.done(f"{found.steps} steps, about {found.estimated_seconds:.0f} seconds.")
     return data
 

@@ -10,10 +10,14 @@ from trainer.spec import Event, EventKind, FailureClass, Stage
 
 
 class Journal:
-    """Appends events of one stage. Speeds count from `begin`, so a resumed run reports its own."""
+    """Appends events of one stage. Speeds count from `begin`, so a resumed run reports its own.
 
-    def __init__(self, run: RunDir, stage: Stage) -> None:
+    Of several processes that teach together one writes; the others' journals are `silent`.
+    """
+
+    def __init__(self, run: RunDir, stage: Stage, *, silent: bool = False) -> None:
         self.run = run
+        self.silent = silent
         self.name: Stage = stage
         self.started = time.monotonic()
         self.first = 0
@@ -22,21 +26,27 @@ class Journal:
         self, kind: EventKind, message: str = "", **values: Any
     ) -> None:  # Any: fields of Event, which validates them
         """Append one event."""
-        self.run.append(Event(at=now(), kind=kind, stage=self.name, message=message, **values))
+        if not self.silent:
+            self.run.append(Event(at=now(), kind=kind, stage=self.name, message=message, **values))
+
+    def say(self, text: str) -> None:
+        """Print a line for whoever sits at the terminal."""
+        if not self.silent:
+            print(text, flush=True)
 
     def stage(self, message: str) -> None:
         """Say what begins now."""
-        print(message, flush=True)
+        self.say(message)
         self.write("stage", message)
 
     def done(self, message: str) -> None:
         """Say that the stage is finished."""
-        print(message, flush=True)
+        self.say(message)
         self.write("done", message)
 
     def warn(self, message: str) -> None:
         """Say something a person should know though the run goes on."""
-        print(f"Note: {message}", flush=True)
+        self.say(f"Note: {message}")
         self.write("warning", message)
 
     def cancelled(self) -> None:
@@ -61,12 +71,12 @@ class Journal:
             "step", step=step, steps=steps, epoch=round(epoch, 4), loss=loss, learning_rate=rate,
             tokens_per_second=speed, eta_seconds=round(left, 1),
         )  # fmt: skip
-        print(f"step {step}/{steps}  loss {loss:.4f}  {speed:.0f} tokens/s  {left:.0f} s left", flush=True)
+        self.say(f"step {step}/{steps}  loss {loss:.4f}  {speed:.0f} tokens/s  {left:.0f} s left")
 
     def held_out(self, step: int, steps: int, epoch: float, loss: float) -> None:
         """Report a measurement on the val split."""
         self.write("eval", step=step, steps=steps, epoch=round(epoch, 4), eval_loss=loss)
-        print(f"step {step}/{steps}  held-out loss {loss:.4f}", flush=True)
+        self.say(f"step {step}/{steps}  held-out loss {loss:.4f}")
 
     def saved(self, step: int, steps: int) -> None:
         """Report a checkpoint."""

@@ -38,7 +38,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "learning_rate", "warmup_ratio", "batch_size", "lora.rank", "lora.alpha", "lora.dropout",
         "lora.target_modules", "seed",
     ),
-    "Memory": ("precision", "micro_tokens", "checkpointing", "threads"),
+    "Memory": ("precision", "base_bits", "micro_tokens", "checkpointing", "threads", "processes"),
     "The finished model": ("merged_type", "answer_tokens", "canaries"),
 }  # fmt: skip
 FOLLOWERS: Mapping[str, tuple[str, ...]] = {"lora.rank": ("lora.alpha",), "method": tuple(PREFERENCE_USUAL)}
@@ -175,10 +175,23 @@ class TrainSpec(Frozen):
     )
     seed: int = Field(17, ge=0, title="Seed", description="Seed of every random choice.")
     threads: int | None = Field(None, ge=1, title="Processor threads", description="CPU threads; all cores when empty.")
+    processes: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        title="Graphics cards that teach together",
+        description="Processes that share each step, one for each graphics card; all cards when empty.",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         title="Precision of the numbers",
         description="Numbers that the base is held in while it is taught; auto takes the faster on this machine.",
+    )
+    base_bits: Literal[4, 16] = Field(
+        16,
+        title="Bits of the base's weights",
+        description="4 holds the base in 4-bit numbers while it is taught (QLoRA), for a quarter of the memory; needs "
+        "bitsandbytes, and a graphics card to be quick.",
     )
     micro_tokens: int | None = Field(
         None,

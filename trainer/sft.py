@@ -19,7 +19,7 @@ from trainer import checkpoints
 from trainer.encoded import EncodedRun
 from trainer.failures import Cancelled, TrainerFailure, explain
 from trainer.fast_layers import release
-from trainer.guide import Guide, Stop, is_settled
+from trainer.guide import Guide, is_settled
 from trainer.hardware import detect
 from trainer.loading import Base
 from trainer.loss import limit_for
@@ -28,32 +28,29 @@ from trainer.recipe import Method, TrainSpec
 from trainer.rundir import RunDir, folder_written_whole
 from trainer.spec import Limits
 from trainer.teacher import Teacher
+from trainer.team import Team
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
-def never() -> bool:
-    """Answer False: nobody asks to stop."""
-    return False
-
-
-def train(run: RunDir, base: Base, data: EncodedRun, stop: Stop = never) -> None:
+def train(run: RunDir, base: Base, data: EncodedRun, team: Team | None = None) -> None:
     """Teach the base and leave the best adapter in the run folder; goes on from the newest complete checkpoint.
 
     When memory runs out it goes on once with half as many tokens at a time, which changes no step: only in how many
-    parts it is taken.
+    parts it is taken. Without a team this process teaches alone.
     """
+    team = team or Team()
     try:
-        _teach(run, base, data, stop)
-    except (MemoryError, RuntimeError) as error:
-        if explain(error)[0] != "memory" or not run.take_less_at_once(limit_for(base.model)):
+        _teach(run, base, data, team)
+    except (MemoryError, RuntimeError, TrainerFailure) as error:
+        if explain(error)[0] != "memory" or not team.lead("less", lambda: run.take_less_at_once(limit_for(base.model))):
             raise
         message = "The machine ran out of memory. Going on from the last checkpoint with less at once."
     else:
         return
-    Journal(run, "train").warn(message)
+    Journal(run, "train", silent=not team.rank.leads).warn(message)
     _hand_memory_back()
-    _teach(run, base, data, stop)
+    _teach(run, base, data, team)
 
 
 def _hand_memory_back() -> None:
@@ -70,19 +67,22 @@ def limits_of(run: RunDir, base: Base) -> Limits:
     return run.limits() or Limits(micro_tokens=spec.micro_tokens or limit_for(base.model), checkpointing=wanted)
 
 
-def _teach(run: RunDir, base: Base, data: EncodedRun, stop: Stop) -> None:
+def _teach(run: RunDir, base: Base, data: EncodedRun, team: Team) -> None:
     spec = run.spec()
-    torch.set_num_threads(detect(spec.threads).threads)
-    journal = Journal(run, "train")
-    guide = Guide(spec, len(data.train), journal, stop, held_out=bool(data.splits["val"]))
-    run.checkpoints.mkdir(exist_ok=True)
-    start = checkpoints.newest(run.checkpoints)
-    teacher = _teacher(spec.method)(
-        base, spec, data, run.checkpoints, limits_of(run, base), _start(run, spec), callbacks=[guide]
+    torch.set_num_threads(max(1, detect(spec.threads).threads // team.rank.here))
+    journal = Journal(run, "train", silent=not team.rank.leads)
+    guide = Guide(spec, len(data.train), journal, team.stop, held_out=bool(data.splits["val"]))
+    start = team.lead("start", lambda: _newest(run))
+    teacher = team.together(
+        "model",
+        lambda: _teacher(spec.method)(
+            base, spec, data, run.checkpoints, limits_of(run, base), _start(run, spec), team, callbacks=[guide]
+        ),
     )
     guide.tokens_seen = lambda: teacher.tokens_seen
     journal.stage(f"Learning from {len(data.train)} examples.")
     try:
+        teacher.begin()
         if start and _is_over(start, spec, spec.steps(len(data.train))):
             state = _state(start)
         else:
@@ -93,19 +93,29 @@ def _teach(run: RunDir, base: Base, data: EncodedRun, stop: Stop) -> None:
                 warnings.simplefilter("ignore", FutureWarning)
                 teacher.train(resume_from_checkpoint=str(start) if start else None)
             state = teacher.state
-            if stop() and not _over(state, spec):
+            if team.stop() and not _over(state, spec):
                 raise Cancelled
         step = state.best_global_step or state.global_step
-        best = run.checkpoints / f"checkpoint-{step}"
-        if not checkpoints.is_complete(best):
-            raise TrainerFailure("disk", f"The best checkpoint, of step {step}, is damaged. Start a new run.")
-        with folder_written_whole(run.adapter) as draft:
-            for name in ADAPTER_FILES:
-                shutil.copyfile(best / name, draft / name)
+        team.lead("adapter", lambda: _keep(run, step))
     finally:
         # the base goes back as it was, so that a later stage of the same process can use it
         base.model.activation_checkpointing_disable()
         release(cast(PeftModel, teacher.model))
+
+
+def _newest(run: RunDir) -> Path | None:
+    run.checkpoints.mkdir(exist_ok=True)
+    return checkpoints.newest(run.checkpoints)
+
+
+def _keep(run: RunDir, step: int) -> None:
+    """Let the adapter of a step be the one that the run ends with."""
+    best = run.checkpoints / f"checkpoint-{step}"
+    if not checkpoints.is_complete(best):
+        raise TrainerFailure("disk", f"The best checkpoint, of step {step}, is damaged. Start a new run.")
+    with folder_written_whole(run.adapter) as draft:
+        for name in ADAPTER_FILES:
+            shutil.copyfile(best / name, draft / name)
 
 
 def _teacher(method: Method) -> type[Teacher]:

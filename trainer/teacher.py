@@ -12,6 +12,7 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any, cast
 
 import torch
@@ -24,7 +25,7 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from trainer import checkpoints
-from trainer.data import IGNORED, Micro, epoch_order, micro_batches
+from trainer.data import Encoded, Micro, epoch_order, micro_batches
 from trainer.encoded import EncodedRun
 from trainer.failures import TrainerFailure
 from trainer.fast_layers import speed_up
@@ -33,6 +34,7 @@ from trainer.loading import Base
 from trainer.loss import answer_losses, example_losses, mean_loss
 from trainer.recipe import Precision, TrainSpec
 from trainer.spec import Limits
+from trainer.team import Team
 
 
 def rate_share(step: int, steps: int, warmup: int) -> float:
@@ -71,8 +73,10 @@ class Teacher(SFTTrainer):
         output: Path,
         limits: Limits,
         start: Path | None,
+        team: Team | None = None,
         **options: Any,
     ) -> None:  # Any: passed on to trl
+        self.team = team or Team()
         self.spec = spec
         self.limits = limits
         self.data = data
@@ -91,18 +95,37 @@ class Teacher(SFTTrainer):
                 **options,
             )
         self.remove_callback(PrinterCallback)
+        for weight in cast(PeftModel, self.model).parameters():
+            if weight.requires_grad:  # trl makes them bfloat16 over a 4-bit base, which loses the last small steps
+                weight.data = weight.data.float()
         if limits.checkpointing:
             cast(Any, self.model).enable_input_require_grads()  # Any: a method that PEFT passes on to the base
             base.model.activation_checkpointing_enable({"use_reentrant": False})
         if base.model.device.type == "cpu":
             speed_up(cast(PeftModel, self.model))
 
+    def begin(self) -> None:
+        """Meet the other processes for the first time, with the same adapter."""
+        self.team.begin_alike(cast(PeftModel, self.model))
+
     def _send_telemetry(self) -> None:
         """Say nothing to anybody."""
 
-    def _collate(self, rows: list[dict[str, int]]) -> dict[str, list[Micro]]:
-        examples = [self.data.train[row["at"]] for row in rows]
-        return {"micros": list(micro_batches(examples, self.limits.micro_tokens, self.data.pad))}
+    def _collate(self, rows: list[dict[str, int]]) -> dict[str, Any]:  # Any: numbers and parts
+        """Cut this process's share of a batch into parts; `counted` is what the mean of the whole batch divides by."""
+        batch = sorted((self.data.train[row["at"]] for row in rows), key=self.data.length, reverse=True)
+        return {
+            "micros": list(self._parts(self.team.share(batch))),
+            "counted": sum(map(self._counted, batch)),
+            "tokens": sum(map(self.data.length, batch)),
+        }
+
+    def _parts(self, examples: list[Encoded]) -> Iterator[Any]:  # Any: parts that `_sum` understands
+        return micro_batches(examples, self.limits.micro_tokens, self.data.pad)
+
+    def _counted(self, example: Encoded) -> int:
+        """Answer for how much an example counts in the mean: each of its answer tokens for one."""
+        return example.answer_tokens
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Order:  # Any: trl's own signature
         return Order(len(self.data.train), self.spec.seed)
@@ -121,26 +144,34 @@ class Teacher(SFTTrainer):
         return 0
 
     def training_step(
-        self, model: Any, inputs: dict[str, list[Micro]], num_items_in_batch: Any = None
+        self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None
     ) -> torch.Tensor:  # Any: as above
-        """Take one batch through the model part by part, as if at once."""
+        """Take one batch through the model part by part, and with the other processes, as if at once."""
         model.train()
-        total = torch.zeros((), device=self.args.device)
-        for loss in self.shares(model, inputs["micros"]):
-            self.accelerator.backward(loss)
-            total += loss.detach()
+        self.tokens_seen += inputs["tokens"]
+        losses = self.team.each("step", lambda: self._learn(model, inputs))
+        total = torch.tensor(sum(losses), device=self.args.device)
         self._check_finite(total)
+        self.team.add_up_gradients(model)
         return total
 
-    def shares(self, model: Any, micros: list[Micro]) -> Iterator[torch.Tensor]:  # Any: a model, wrapped or not
-        """Yield what each part adds to the step's loss: the mean over all its answer tokens."""
-        answers = sum(int((micro.labels != IGNORED).sum()) for micro in micros)
-        for micro in micros:
-            self.tokens_seen += micro.tokens
+    def _learn(self, model: Any, inputs: dict[str, Any]) -> float:  # Any: a model, wrapped or not
+        """Answer what this process's parts add to the step's loss, and leave their gradients."""
+        total = torch.zeros((), device=self.args.device)
+        for number, part in enumerate(inputs["micros"]):
+            # of step and part alone, so that a resumed run drops the same columns, in however many processes
+            draw = Random(f"{self.spec.seed}/{self.state.global_step}/{self.team.rank.number}/{number}")  # noqa: S311 - no secret
+            torch.manual_seed(draw.getrandbits(63))
             with self.compute_loss_context_manager():
-                losses, _ = answer_losses(model, micro)
-                share = losses.sum() / answers
-            yield share
+                loss = self._sum(model, part) / inputs["counted"]
+            self.accelerator.backward(loss)
+            total += loss.detach()
+        return total.item()
+
+    def _sum(self, model: Any, part: Micro) -> torch.Tensor:  # Any: as above
+        """Answer a part's loss summed over all that counts."""
+        losses, _ = answer_losses(model, part)
+        return losses.sum()
 
     def _clip_grad_norm(self, model: Any) -> torch.Tensor:  # Any: as above
         norm = cast(torch.Tensor, super()._clip_grad_norm(model))
@@ -164,14 +195,20 @@ class Teacher(SFTTrainer):
 
     def held_out_loss(self) -> float:
         """Answer the loss on the val split in nats per answer token."""
-        held_out = self.data.splits["val"]
-        losses = example_losses(cast(PeftModel, self.model), held_out, self.data.pad, limit=self.limits.micro_tokens)
-        return mean_loss(losses, held_out)
+        held_out, model = self.data.splits["val"], cast(PeftModel, self.model)
+        mine = self.team.share(sorted(held_out, key=self.data.length, reverse=True))
+        found = self.team.each(
+            "held out", lambda: example_losses(model, mine, self.data.pad, limit=self.limits.micro_tokens)
+        )
+        return mean_loss({key: loss for losses in found for key, loss in losses.items()}, held_out)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # Any: as above
         save_adapter(cast(PeftModel, self.model), Path(output_dir or str(self.args.output_dir)))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:  # Any: as above
+        self.team.lead("save", lambda: self._write_checkpoint(model, trial))
+
+    def _write_checkpoint(self, model: Any, trial: Any) -> None:  # Any: as above
         folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
         if folder.exists():
             shutil.rmtree(folder)
@@ -193,7 +230,7 @@ def lora_config(spec: TrainSpec) -> LoraConfig:
 
 def _config(spec: TrainSpec, examples: int, precision: Precision, output: Path) -> SFTConfig:
     hardware = detect(spec.threads)
-    return SFTConfig(
+    config = SFTConfig(
         output_dir=str(output),
         per_device_train_batch_size=spec.batch_size,
         num_train_epochs=spec.epochs,
@@ -218,6 +255,9 @@ def _config(spec: TrainSpec, examples: int, precision: Precision, output: Path) 
         report_to="none",
         disable_tqdm=True,
     )
+    # other cards are other processes'; left alone, transformers would copy the model to each of them
+    config._n_gpu = min(1, config.n_gpu)  # pyright: ignore[reportPrivateUsage] - its own Trainer does the same
+    return config
 
 
 def save_adapter(model: PeftModel, folder: Path) -> None:

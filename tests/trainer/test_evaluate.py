@@ -15,8 +15,9 @@ from trainer.evaluate import evaluate
 from trainer.failures import Cancelled, TrainerFailure
 from trainer.loading import load_base
 from trainer.rundir import RunDir
-from trainer.sft import never, train
+from trainer.sft import train
 from trainer.spec import CanaryResult, Check, Evaluation, PinnedQuestion, outcome
+from trainer.team import never
 from trainer.verdict import Asked, differs, is_right, judged
 
 pytestmark = [
@@ -33,7 +34,7 @@ PARITY = Check(name="parity", passed=True, detail="")
 def taught(folder: Path, **options: object) -> RunDir:
     """A run that has learnt its few sentences by heart, with its files."""
     run = make_run(folder, epochs=10, learning_rate=2e-2, pins=[pin(0, "return")], **options)  # type: ignore[arg-type]
-    train(run, load_base(run.base_gguf()), encode(run), never)
+    train(run, load_base(run.base_gguf()), encode(run))
     convert(run)
     return run
 
@@ -213,7 +214,7 @@ def test_a_new_model_that_is_the_old_one_is_noticed() -> None:
 @pytest.mark.slow
 def test_the_real_base_learns_and_agrees_with_the_runtime(tmp_path: Path, real_base: Path) -> None:
     run = make_run(tmp_path, base=real_base, train=24, max_steps=6, answer_tokens=32, batch_size=8)
-    train(run, load_base(run.base_gguf()), encode(run), never)
+    train(run, load_base(run.base_gguf()), encode(run))
     convert(run)
 
     evaluate(run, never)

@@ -24,8 +24,9 @@ from trainer.guide import Stop
 from trainer.loading import load_base
 from trainer.loss import answer_losses, example_losses
 from trainer.rundir import RunDir
-from trainer.sft import never, train
+from trainer.sft import train
 from trainer.teacher import rate_share
+from trainer.team import Team, never
 
 pytestmark = [
     pytest.mark.filterwarnings(
@@ -39,7 +40,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def teach(run: RunDir, stop: Stop = never) -> None:
-    train(run, load_base(run.base_gguf()), encode(run), stop)
+    train(run, load_base(run.base_gguf()), encode(run), Team(stop))
 
 
 def losses(run: RunDir) -> dict[int, float]:
