@@ -67,6 +67,7 @@ def llama_factory(spec: TrainSpec, folder: str, dataset: str, train: int, val: i
     asked: Flat = {
         "model_name_or_path": spec.base.folder or FULL_PRECISION,
         **({"adapter_name_or_path": f"{folder}/start"} if spec.continues else {}),
+        **({"quantization_bit": 4, "quantization_method": "bnb"} if spec.base_bits == 4 else {}),
         "stage": spec.method,
         "do_train": True,
         "finetuning_type": "lora",

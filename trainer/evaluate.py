@@ -29,13 +29,13 @@ from trainer.hardware import detect
 from trainer.loading import load_base
 from trainer.loss import example_losses
 from trainer.measures import TokenCount
-from trainer.parity import PROMPTS, Parity, Tags, compare
+from trainer.parity import Parity, Tags, compare
 from trainer.progress import Journal
 from trainer.result import result_of
 from trainer.rundir import RunDir, write_model
 from trainer.runtimes.base import RuntimeFailure
 from trainer.runtimes.llamacpp import LlamaCppRuntime
-from trainer.spec import CanaryResult, Check, Evaluation, Example, Message, PinResult, Prompt, RunResult, Split
+from trainer.spec import CanaryResult, Check, Evaluation, Example, Message, PinResult, RunResult, Split
 from trainer.verdict import Asked, differs, is_right, judged, question_of
 
 ASKED = 40  # questions that are also answered in words
@@ -84,15 +84,7 @@ def _evaluation(run: RunDir, journal: Journal, stop: Stop) -> Evaluation:
         merged = rounded.measure(run, model, encoded, data) if encoded else None
     finally:
         model.unload()
-    found = judged(questions, encoded, (old, new), asked, served_lines, note, _token_count(data.encoder), merged)
-    return found.model_copy(update={"prompts": [_prompt(example, data.encoder) for example in questions[:PROMPTS]]})
-
-
-def _prompt(example: Example, encoder: Encoder) -> Prompt:
-    messages, bos = example.messages[:-1], encoder.tokenizer.bos_token
-    return Prompt(
-        messages=messages, text=encoder.render(messages, opening=True), bos=bos if isinstance(bos, str) else ""
-    )
+    return judged(questions, encoded, (old, new), asked, served_lines, note, _token_count(data.encoder), merged)
 
 
 def _token_count(encoder: Encoder) -> TokenCount:

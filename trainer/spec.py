@@ -229,6 +229,11 @@ class Check(Frozen):
     def blocks(self) -> bool:
         return not (self.passed or self.warning)
 
+    @property
+    def forbids(self) -> bool:
+        """Tell whether no reason outweighs it: what would be served is not what was taught."""
+        return self.blocks and self.name in ("parity", "differs")
+
 
 class Rounded(Frozen):
     """The merged file, measured on the held-out questions: its taught weights are rounded to a type."""
@@ -236,14 +241,6 @@ class Rounded(Frozen):
     type: str = Field(description="of most of the taught tensors")
     loss: float = Field(description="nats per answer token, as old_loss and new_loss")
     size: int = Field(description="bytes of the file")
-
-
-class Prompt(Frozen):
-    """A conversation that waits for an answer, as text: what every runtime must make of it."""
-
-    messages: list[Message] = Field(min_length=1)
-    text: str
-    bos: str = Field("", description="the token that begins every text, which a runtime may write or add")
 
 
 class Evaluation(Frozen):
@@ -269,9 +266,6 @@ class Evaluation(Frozen):
     approved: Totals | None = Field(None, description="the same measures of the answers people approved")
     canaries: list[CanaryResult] = Field(default_factory=list[CanaryResult])
     rounded: Rounded | None = Field(None, description="what the merged file kept of the lesson")
-    prompts: list[Prompt] = Field(
-        default_factory=list[Prompt], description="a few prompts as they were taught, to compare a runtime's with"
-    )
 
     @property
     def passed(self) -> bool:

@@ -48,6 +48,11 @@ class RunCard:
         return not any(check.blocks for check in self.checks)
 
     @property
+    def servable(self) -> bool:
+        """Tell whether the version may be loaded at all, if only for a reason."""
+        return not any(check.forbids for check in self.checks)
+
+    @property
     def length(self) -> Literal["shorter", "longer", "same"] | None:
         """Tell how the answers' length changed; None when nobody counted, or where nothing was said before or now."""
         if self.old is None or self.new is None or not (self.old.characters and self.new.characters):

@@ -13,6 +13,7 @@ from curator.settings import Settings
 from db.models import Base, ModelVersion, Project, Promotion, User, utc_now
 from trainer.runtimes.base import Runtime
 from trainer.runtimes.table import open_runtime
+from trainer.spec import Check
 
 USABLE = ("published", "in service")
 
@@ -121,10 +122,20 @@ def loaded(session: Session, version: ModelVersion, runtime: str) -> bool:
     return True
 
 
+def servable(version: ModelVersion) -> bool:
+    """Tell whether what would be served is what was taught; a version that is not may not be loaded for any reason."""
+    return not any(Check.model_validate(check).forbids for check in version.gate)
+
+
 def request_publish(session: Session, version: ModelVersion, user: User | None) -> None:
     """Queue a version's publishing: one that failed the gate but is wanted, got stuck, or whose runtime forgot it."""
     if version.state == "retired":
         raise Conflict("Version %(number)d is %(state)s already.", number=version.number, state=version.state)
+    if not servable(version):
+        raise Invalid(
+            "Version %(number)d would be served otherwise than it was taught, so it is not loaded. Teach again.",
+            number=version.number,
+        )
     jobs.enqueue(session, "light", "publish", f"publish:{version.id}", {"id": version.id})
     project = session.get_one(Project, version.project_id)
     journal.note(session, "publish asked for", f"v{version.number}", project=project, user=user)

@@ -62,8 +62,6 @@ def test_a_taught_model_is_asked_in_the_runtime_that_serves_it(tmp_path: Path) -
     assert found.rounded.size == run.model_gguf.stat().st_size
     assert check(found, "held_out").passed
     assert found.stops_asked == 10
-    assert [prompt.messages for prompt in found.prompts] == [one.messages[:-1] for one in run.examples("test")[:3]]
-    assert found.prompts[0].text.endswith("<|im_start|>assistant\n")
     assert len(found.pins) == 1
     assert all(q.new != q.old for q in found.questions)
     assert run.result() == result

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
-from sqlmodel import Session
+from sqlmodel import Session, select
 
 from curator.errors import Conflict, Invalid
 from curator.services import bases, versions
 from curator.settings import Settings
-from db.models import ModelVersion, Project, Run
+from db.models import Job, ModelVersion, Project, Run
 from db.session import open_session
 from tests.curator.teaching import Classroom, classroom
 from trainer.runtimes.base import ModelMissing, RuntimeFailure, RuntimeUnavailable
@@ -184,6 +184,19 @@ def test_a_version_that_failed_its_checks_needs_a_reason(room: Classroom, runtim
     promote(room, room.version(), "The old one is worse still.")
 
     assert pointer(room) == version.id
+
+
+@pytest.mark.parametrize("name", ["parity", "differs"])
+def test_a_version_that_would_not_be_served_as_it_was_taught_is_loaded_for_no_reason(room: Classroom, name: str):
+    version = room.teach("poor")
+    with open_session(room.engine, write=True) as session:
+        version.gate = [{"name": name, "passed": False, "detail": "Token 7 differs."}]
+
+        with pytest.raises(Invalid, match="otherwise than it was taught"):
+            versions.request_publish(session, version, None)
+
+    with open_session(room.engine) as session:
+        assert session.exec(select(Job).where(Job.kind == "publish")).first() is None
 
 
 def test_of_two_promotions_at_once_one_wins(room: Classroom, runtime: FakeRuntime):
