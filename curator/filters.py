@@ -8,6 +8,7 @@ from datetime import datetime
 from flask import Flask
 from flask_babel import format_datetime, format_decimal, get_locale, gettext, ngettext
 
+from curator import told
 from db.models import Json, utc_now
 
 
@@ -62,7 +63,10 @@ def said(sentence: str) -> str:
 
     Not `_()` in a template: that marks what it answers as safe HTML and reads a `%` in it as a placeholder.
     """
-    return gettext(sentence) if sentence else ""
+    if not sentence:
+        return ""
+    known, figures = told.split(sentence)
+    return gettext(known, **figures) if figures else gettext(known)
 
 
 def fingerprint(text: str) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import get_args
 
 import pytest
 from flask.testing import FlaskClient
 
-from curator import words
+from curator import told, words
 from curator.importers import chat, fields, files, jsontext
 from curator.services import snapshots
 from db.models import RecordState, RunState, Snapshot, User, Verdict, VersionState
@@ -63,6 +64,33 @@ def test_words_that_pages_translate_by_name_are_marked() -> None:
         *of_bases,
     }
     assert shown - words.WORDS == set()
+
+
+def test_every_sentence_that_the_trainer_tells_is_known_and_found_again() -> None:
+    unknown = [sentence for sentence in _told_by_the_trainer() if told.split(sentence) == (sentence, {})]
+    assert [sentence for sentence in unknown if sentence not in told.SENTENCES] == []
+
+
+def test_a_sentence_of_the_trainer_keeps_its_figures() -> None:
+    sentence = "Line 7 of train.jsonl cannot be read (50 %(x)s). Put it right, or start a new run."
+
+    known, figures = told.split(sentence)
+
+    assert figures == {"number": "7", "file": "train.jsonl", "error": "50 %(x)s"}
+    assert known % figures == sentence
+    assert told.split("Something else.") == ("Something else.", {})
+
+
+def _told_by_the_trainer() -> Iterator[str]:
+    """Yield what the trainer's own modules raise and warn of, with some figure in each place."""
+    for file in (translations.ROOT / "trainer").glob("*.py"):
+        for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            name = ast.unparse(call.func) if isinstance(call, ast.Call) else ""
+            if isinstance(call, ast.Call) and name.endswith(("TrainerFailure", ".warn")) and call.args:
+                words = call.args[-1]
+                parts = words.values if isinstance(words, ast.JoinedStr) else [words]
+                if all(isinstance(part, ast.Constant | ast.FormattedValue) for part in parts):
+                    yield "".join(str(part.value) if isinstance(part, ast.Constant) else "7" for part in parts)
 
 
 def test_a_page_speaks_the_language_of_its_reader(
