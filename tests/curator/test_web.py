@@ -183,8 +183,8 @@ def test_a_number_no_database_counts_to_names_nothing(make_user: Any, sign_in: A
         ({"name": "a", "rating": "good"}, "“rating”: it is not a number.", ""),
         ({"name": "a", "rating": "6"}, "“rating”: it must be at most 5.", "5"),
         ({"name": "a", "rating": "0"}, "“rating”: it must be at least 1.", "1"),
-        ({"name": "a", "epochs": "0"}, "“passes”: it must be more than 0.", "0"),
-        ({"name": "a", "epochs": "nan"}, "“passes”: it must be more than 0.", ""),
+        ({"name": "a", "epochs": "0"}, "“Times it reads every answer”: it must be more than 0.", "0"),
+        ({"name": "a", "epochs": "nan"}, "“Times it reads every answer”: it must be more than 0.", ""),
     ],
 )
 def test_what_is_wrong_with_a_form_is_said_in_plain_words(
