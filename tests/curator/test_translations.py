@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from typing import get_args
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 
-from curator import told, words
+from curator import filters, told, words
 from curator.importers import chat, fields, files, jsontext
 from curator.services import snapshots
 from db.models import RecordState, RunState, Snapshot, User, Verdict, VersionState
@@ -79,6 +80,17 @@ def test_a_sentence_of_the_trainer_keeps_its_figures() -> None:
     assert figures == {"number": "7", "file": "train.jsonl", "error": "50 %(x)s"}
     assert known % figures == sentence
     assert told.split("Something else.") == ("Something else.", {})
+
+
+def test_what_the_trainer_tells_is_read_in_the_readers_language(app: Flask) -> None:
+    sentence = (
+        "Learning went out of control at step 7: the loss is no longer a number. "
+        "Nothing was published. Start a new run with a lower learning rate than 0.01."
+    )
+    with app.test_request_context(headers={"Accept-Language": "en"}):
+        assert filters.said(sentence) == sentence
+    with app.test_request_context(headers={"Accept-Language": "zh-CN"}):
+        assert "学习在第 7 步失控" in filters.said(sentence)
 
 
 def _told_by_the_trainer() -> Iterator[str]:
