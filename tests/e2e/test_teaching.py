@@ -23,8 +23,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 LONG = 40_000  # milliseconds to wait at most for what the trainer does
 STEPS = 800
 RECIPE = {
-    "max_steps": STEPS, "batch_size": 4, "evals_per_epoch": 4, "patience": 100, "learning_rate": 5e-3, "threads": 1,
-    "precision": "float32", "answer_tokens": 8, "canaries": False,
+    "epochs": 50, "max_steps": STEPS, "batch_size": 4, "evals_per_epoch": 4, "patience": 100, "learning_rate": 5e-3,
+    "threads": 1, "precision": "float32", "answer_tokens": 8, "canaries": False,
 }  # fmt: skip
 
 

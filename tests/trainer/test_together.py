@@ -66,7 +66,7 @@ def gone(run: RunDir, seconds: float = 20) -> bool:
 
 def same(one: RunDir, other: RunDir) -> bool:
     assert losses(other) == pytest.approx(losses(one), abs=1e-5)
-    held_out = [[event.eval_loss for event in run.events() if event.kind == "eval"] for run in (one, other)]
+    held_out = [{event.step: event.eval_loss for event in run.events() if event.kind == "eval"} for run in (one, other)]
     assert held_out[1] == pytest.approx(held_out[0], abs=1e-5)
     mine, theirs = weights(one), weights(other)
     return all((theirs[name] - weight).norm() <= 1e-3 * weight.norm() for name, weight in mine.items())
