@@ -18,7 +18,8 @@ import multiprocessing
 import resource
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def stepper(kind: str, setup: Setup) -> Callable[[], float]:
 
     from trainer.data import micro_batches
     from trainer.fast_layers import speed_up
-    from trainer.loss import MICRO_TOKENS, answer_losses
+    from trainer.loss import MICRO_TOKENS, answer_losses, filler
     from trainer.recipe import LINEAR_LAYERS
 
     torch.set_num_threads(setup.threads)
@@ -106,7 +107,7 @@ def stepper(kind: str, setup: Setup) -> Callable[[], float]:
 
     def ours() -> float:
         total = 0.0
-        for micro in micro_batches(batch, MICRO_TOKENS, 0):
+        for micro in micro_batches(batch, MICRO_TOKENS, filler(model, 0)):
             losses, _ = answer_losses(model, micro)
             (losses.sum() / answers).backward()
             total += losses.detach().sum().item() / answers
@@ -135,9 +136,6 @@ def gemms(base: Any, batch: list[Any]) -> Callable[[], float]:  # Any: as above
     """Answer a function that multiplies what a step must, and nothing else."""
     import torch
 
-    from trainer.data import micro_batches
-    from trainer.loss import MICRO_TOKENS
-
     dtype, config = base.dtype, base.config
     rows, answers = sum(len(e.ids) for e in batch), sum(e.answer_tokens for e in batch)
     weights = [m.weight.detach() for n, m in base.named_modules() if isinstance(m, torch.nn.Linear) and "layers" in n]
@@ -148,10 +146,7 @@ def gemms(base: Any, batch: list[Any]) -> Callable[[], float]:  # Any: as above
     inner = torch.randn(rows, RANK, dtype=dtype)
     hidden = torch.randn(answers, head.shape[1], dtype=dtype)
     size = config.hidden_size // config.num_attention_heads
-    heads = [
-        torch.randn(micro.ids.shape[0] * config.num_attention_heads, micro.ids.shape[1], size, dtype=dtype)
-        for micro in micro_batches(batch, MICRO_TOKENS, 0)
-    ]
+    heads = [torch.randn(config.num_attention_heads, len(example.ids), size, dtype=dtype) for example in batch]
 
     def step() -> float:
         for weight in weights:
@@ -175,35 +170,64 @@ def gemms(base: Any, batch: list[Any]) -> Callable[[], float]:  # Any: as above
 
 
 def measure(setup: Setup) -> dict[str, float]:
-    """Answer the best seconds per step of each kind, measured in turn."""
-    import torch
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        steps: dict[str, Callable[[], float]] = {kind: stepper(kind, setup) for kind in KINDS}
-        losses: dict[str, float] = {}
-        best = {kind: float("inf") for kind in steps}
+    """Answer the best seconds per step of each kind, measured in turn, each in a process of its own."""
+    losses: dict[str, float] = {}
+    best: dict[str, float] = dict.fromkeys(KINDS, float("inf"))
+    with ExitStack() as stack:
+        workers = {kind: stack.enter_context(worker(kind, setup)) for kind in KINDS}
         for round_ in range(setup.rounds + 1):
-            for kind, step in steps.items():
-                torch.manual_seed(round_)
-                start = time.perf_counter()
-                losses.setdefault(kind, step())
+            for kind, pipe in workers.items():
+                pipe.send(round_)
+                loss, seconds, _ = pipe.recv()
+                losses.setdefault(kind, loss)
                 if round_:
-                    best[kind] = min(best[kind], time.perf_counter() - start)
+                    best[kind] = min(best[kind], seconds)
     # dropout differs, the first step's update is zero: an untaught adapter changes nothing, so losses must agree
     assert abs(losses["ours"] - losses["bare"]) < 1e-3, losses
     assert abs(losses["ours_bf16"] / losses["bare"] - 1) < 0.01, losses
     return best
 
 
-def peak(kind: str, setup: Setup, pipe: Any) -> None:  # Any: one end of a pipe
-    """In a process of its own: do two steps on long examples and send the peak memory in bytes."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        step = stepper(kind, setup)
-        step()
-        step()
-    pipe.send(most_memory())
+def peak_of(kind: str, setup: Setup) -> float:
+    """Answer the peak memory of two steps in gigabytes; not a number where they need more than there is."""
+    peak = float("nan")
+    with suppress(EOFError, BrokenPipeError), worker(kind, setup) as pipe:
+        for round_ in range(2):
+            pipe.send(round_)
+            _, _, peak = pipe.recv()
+    return peak / 1e9
+
+
+@contextmanager
+def worker(kind: str, setup: Setup) -> Iterator[Any]:  # Any: one end of a pipe
+    """Start a process that does a step whenever it is sent a seed, and tells its loss, seconds and peak memory.
+
+    What is told to the C library about memory holds for a whole process, and the bare loop is told nothing.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    pipe, theirs = spawn.Pipe()
+    process = spawn.Process(target=step_when_asked, args=(kind, setup, theirs))
+    process.start()
+    theirs.close()
+    yield pipe
+    pipe.send(None)
+    process.join()
+
+
+def step_when_asked(kind: str, setup: Setup, pipe: Any) -> None:  # Any: as above
+    import torch
+
+    from trainer.allocator import keep_freed_memory
+
+    warnings.simplefilter("ignore")
+    step = stepper(kind, setup)
+    if kind.startswith("ours"):
+        keep_freed_memory()
+    while (seed := pipe.recv()) is not None:
+        torch.manual_seed(seed)
+        start = time.perf_counter()
+        loss = step()
+        pipe.send((loss, time.perf_counter() - start, most_memory()))
 
 
 def most_memory() -> int:
@@ -213,15 +237,6 @@ def most_memory() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     (peak,) = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
     return int(peak.split()[1]) * 1024
-
-
-def peak_of(kind: str, setup: Setup) -> float:
-    """Answer the peak memory of two steps in gigabytes."""
-    ours, theirs = multiprocessing.get_context("spawn").Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=peak, args=(kind, setup, theirs))
-    process.start()
-    process.join()
-    return ours.recv() / 1e9 if ours.poll() else float("nan")
 
 
 def main() -> None:

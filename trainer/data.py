@@ -48,13 +48,15 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Micro:
-    """A few examples that go through the model at once, padded on the right.
+    """A few examples that go through the model at once: in rows padded on the right, or all in one row.
 
-    There is no attention mask: attention is causal, so no real token looks at the padding behind it.
+    Rows need no attention mask: attention is causal, so no real token looks at the padding behind it. In one row an
+    example must not look at those before it, so their `lengths` go along.
     """
 
     ids: torch.Tensor
     labels: torch.Tensor
+    lengths: tuple[int, ...] = ()
 
 
 class Encoder:
@@ -222,12 +224,15 @@ def epoch_order(count: int, seed: int, epoch: int) -> list[int]:
     return order
 
 
-def micro_batches(examples: Iterable[Encoded], limit: int, pad: int) -> Iterator[Micro]:
-    """Lay a batch out in parts of similar length, none with more than `limit` tokens but one long example alone."""
-    return (padded(part, pad) for part in parts(examples, limit))
+def micro_batches(examples: Iterable[Encoded], limit: int, pad: int | None) -> Iterator[Micro]:
+    """Lay a batch out in parts, none with more than `limit` tokens but one long example alone.
+
+    `pad` fills the rows of a part; without it all its examples lie in one row.
+    """
+    return (laid_out(part, pad) for part in parts(examples, limit, padded=pad is not None))
 
 
-def parts(examples: Iterable[Encoded], limit: int) -> list[list[Encoded]]:
+def parts(examples: Iterable[Encoded], limit: int, *, padded: bool = True) -> list[list[Encoded]]:
     """Split examples, longest first, so that padding and the parts themselves cost least.
 
     Matrix products are at full speed from a few hundred rows on; by itself a part costs as much as 40 tokens in float32
@@ -237,8 +242,10 @@ def parts(examples: Iterable[Encoded], limit: int) -> list[list[Encoded]]:
     cheapest = [(0.0, 0)]  # for the first n examples: what they cost, and where their last part begins
     for end in range(1, len(ordered) + 1):
         best = (float("inf"), 0)
+        tokens = 0
         for start in range(end - 1, -1, -1):
-            tokens = len(ordered[start].ids) * (end - start)
+            length = len(ordered[start].ids)
+            tokens = length * (end - start) if padded else tokens + length
             if tokens > limit and start < end - 1:
                 break
             best = min(best, (cheapest[start][0] + tokens + limit / 16, start))
@@ -252,14 +259,27 @@ def parts(examples: Iterable[Encoded], limit: int) -> list[list[Encoded]]:
     return found[::-1]
 
 
-def padded(part: list[Encoded], pad: int) -> Micro:
-    """Lay examples out in rows of the longest one's length."""
-    width = max(len(example.ids) for example in part)
+def laid_out(part: list[Encoded], pad: int | None) -> Micro:
+    """Lay examples out in rows of the longest one's length, or without padding in one row."""
+    if pad is None:
+        row = torch.cat([torch.tensor(example.ids) for example in part])
+        return Micro(row[None], torch.cat([_labels(example) for example in part])[None], _lengths(part))
+    width = max(_lengths(part))
     ids = torch.full((len(part), width), pad, dtype=torch.long)
     labels = torch.full((len(part), width), IGNORED, dtype=torch.long)
     for row, example in enumerate(part):
-        values = torch.tensor(example.ids, dtype=torch.long)
-        ids[row, : len(values)] = values
-        for start, end in example.taught:
-            labels[row, start:end] = values[start:end]
+        ids[row, : len(example.ids)] = torch.tensor(example.ids)
+        labels[row, : len(example.ids)] = _labels(example)
     return Micro(ids, labels)
+
+
+def _lengths(part: list[Encoded]) -> tuple[int, ...]:
+    return tuple(len(example.ids) for example in part)
+
+
+def _labels(example: Encoded) -> torch.Tensor:
+    """Answer the tokens that are taught, in their places. The first is none: nothing comes before it."""
+    labels = torch.full((len(example.ids),), IGNORED, dtype=torch.long)
+    for start, end in example.taught:
+        labels[start:end] = torch.tensor(example.ids[start:end])
+    return labels

@@ -18,8 +18,8 @@ from peft import PeftModel
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from trainer.data import Encoded, Micro, padded
-from trainer.loss import answer_losses
+from trainer.data import Encoded, Micro, laid_out
+from trainer.loss import answer_losses, filler
 from trainer.teacher import Teacher
 
 
@@ -106,4 +106,8 @@ class PreferenceTeacher(Teacher):
     def _laid_out(self, part: list[Encoded]) -> Pairs:
         rows = [*part, *(self.data.rejected[example.id] for example in part)]
         tokens = torch.tensor([float(example.answer_tokens) for example in part])
-        return Pairs(tuple(example.id for example in part), padded(rows, self.data.pad), tokens)
+        return Pairs(
+            tuple(example.id for example in part),
+            laid_out(rows, filler(cast(PeftModel, self.model), self.data.pad)),
+            tokens,
+        )

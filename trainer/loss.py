@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from transformers import PreTrainedModel
 
-from trainer.data import IGNORED, Encoded, Micro, padded, parts
+from trainer.data import IGNORED, Encoded, Micro, laid_out, parts
+from trainer.fast_attention import one_row, takes_one_row
 from trainer.rundir import MICRO_TOKENS
 
 CHUNK = 512  # rows of scores at a time: 100 MB at a vocabulary of 49,152
@@ -48,11 +49,13 @@ class _HeadLoss(torch.autograd.Function):
             if cap is not None:
                 scores = scores.div_(cap).tanh_().mul_(cap)
             target = targets[rows, None]
-            total = scores.logsumexp(-1)
-            losses[rows] = total - scores.gather(-1, target)[:, 0]
+            slope = 1 - (scores / cap) ** 2 if cap is not None and gradient is not None else None
+            scores.sub_(scores.amax(-1, keepdim=True))
+            wanted = scores.gather(-1, target)
+            total = scores.exp_().sum(-1, keepdim=True)
+            losses[rows] = (total.log() - wanted)[:, 0]
             if gradient is not None:
-                slope = 1 - (scores / cap) ** 2 if cap is not None else None
-                scores = scores.sub_(total[:, None]).exp_()
+                scores.div_(total)
                 scores.scatter_add_(-1, target, scores.new_full((1, 1), -1.0).expand_as(target))
                 if slope is not None:
                     scores *= slope
@@ -67,28 +70,37 @@ class _HeadLoss(torch.autograd.Function):
 
 
 def answer_losses(model: PreTrainedModel | PeftModel, micro: Micro) -> tuple[Tensor, Tensor]:
-    """Answer the loss in nats of each answer token of a micro-batch, and the row each belongs to."""
+    """Answer the loss in nats of each answer token of a micro-batch, and the number of the example each belongs to."""
     causal: Any = model.get_base_model() if isinstance(model, PeftModel) else model  # Any: any causal model
     device = causal.get_input_embeddings().weight.device
     ids, labels = micro.ids.to(device), micro.labels.to(device)[:, 1:]
     wanted = labels != IGNORED
+    layout = one_row(micro.lengths, device) if micro.lengths else {}
     config: Any = causal.config.get_text_config()  # Any: as many classes as models
     if any(getattr(config, name, None) not in (None, 1.0) for name in RESCALED):
-        scores = causal(input_ids=ids, use_cache=False).logits[:, :-1][wanted]
+        scores = causal(input_ids=ids, use_cache=False, **layout).logits[:, :-1][wanted]
         losses = torch.nn.functional.cross_entropy(scores.float(), labels[wanted], reduction="none")
     else:
-        hidden = causal.base_model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1][wanted]
+        hidden = causal.base_model(input_ids=ids, use_cache=False, **layout).last_hidden_state[:, :-1][wanted]
         head = causal.get_output_embeddings()
         cap = getattr(config, "final_logit_softcapping", None)
         losses = _HeadLoss.apply(hidden, head.weight, head.bias, labels[wanted], cap)
-    return losses, wanted.nonzero()[:, 0]
+    return losses, _owners(micro, device)[:, 1:][wanted]
+
+
+def _owners(micro: Micro, device: torch.device) -> Tensor:
+    """Answer which example each token belongs to."""
+    if micro.lengths:
+        lengths = torch.tensor(micro.lengths, device=device)
+        return torch.arange(len(lengths), device=device).repeat_interleave(lengths)[None]
+    return torch.arange(len(micro.ids), device=device)[:, None].expand_as(micro.ids)
 
 
 @torch.no_grad()
 def example_losses(
     model: PreTrainedModel | PeftModel,
     examples: Iterable[Encoded],
-    pad: int,
+    pad: int | None,
     *,
     base: bool = False,
     limit: int | None = None,
@@ -104,12 +116,18 @@ def example_losses(
         without = model.disable_adapter()
     found: dict[str, float] = {}
     with without:
-        for part in parts(examples, limit or limit_for(model)):
-            losses, rows = answer_losses(model, padded(part, pad))
-            sums = losses.new_zeros(len(part)).index_add_(0, rows, losses).tolist()
+        pad = filler(model, pad)
+        for part in parts(examples, limit or limit_for(model), padded=pad is not None):
+            losses, owners = answer_losses(model, laid_out(part, pad))
+            sums = losses.new_zeros(len(part)).index_add_(0, owners, losses).tolist()
             found.update({e.id: total / e.answer_tokens for e, total in zip(part, sums, strict=True)})
     model.train(was_training)
     return found
+
+
+def filler(model: PreTrainedModel | PeftModel, pad: int | None) -> int | None:
+    """Answer what fills rows up: the padding token, or None where examples may lie in one row."""
+    return None if takes_one_row(model) else pad
 
 
 def mean_loss(losses: dict[str, float], examples: Iterable[Encoded]) -> float:

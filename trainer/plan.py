@@ -9,12 +9,13 @@ import warnings
 import torch
 from peft import get_peft_model
 
+from trainer.allocator import hand_memory_back, keep_freed_memory
 from trainer.data import epoch_order, histogram, micro_batches, parts
 from trainer.encoded import EncodedRun, encode
 from trainer.fast_layers import release, speed_up
 from trainer.hardware import detect, faster_precision, memory_needed, processes_for
 from trainer.loading import Base, load_base
-from trainer.loss import answer_losses, limit_for
+from trainer.loss import answer_losses, filler, limit_for
 from trainer.progress import Journal
 from trainer.recipe import TrainSpec
 from trainer.rundir import RunDir, write_model
@@ -89,13 +90,15 @@ def measured_speed(base: Base, data: EncodedRun, spec: TrainSpec) -> float:
     by_length = sorted(data.train, key=lambda example: len(example.ids))
     middle = max(0, len(by_length) // 2 - spec.batch_size // 2)
     limit = spec.micro_tokens or limit_for(base.model)
-    (micro, *_) = micro_batches(by_length[middle : middle + spec.batch_size], limit, data.pad)
     base.model.name_or_path = spec.base.name
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by an old name
         model = get_peft_model(base.model, lora_config(spec))
         speed_up(model)
         model.train()
+        pad = filler(model, data.pad)
+        (micro, *_) = micro_batches(by_length[middle : middle + spec.batch_size], limit, pad)
+        keep_freed_memory()
         times: list[float] = []
         for _ in range(PROBES):
             start = time.perf_counter()
@@ -104,8 +107,10 @@ def measured_speed(base: Base, data: EncodedRun, spec: TrainSpec) -> float:
             times.append(time.perf_counter() - start)
             model.zero_grad()
     release(model)
+    hand_memory_back()
     base.model.eval()
-    return _filled(data, spec, limit) * micro.ids.numel() / min(times[1:])  # the first one warms up
+    filled = 1.0 if pad is None else _filled(data, spec, limit)
+    return filled * micro.ids.numel() / min(times[1:])  # the first one warms up
 
 
 def _filled(data: EncodedRun, spec: TrainSpec, limit: int) -> float:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import json
 import shutil
 import warnings
-from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
@@ -16,6 +13,7 @@ from peft import PeftModel
 from transformers import TrainerState
 
 from trainer import checkpoints
+from trainer.allocator import hand_memory_back, keep_freed_memory
 from trainer.encoded import EncodedRun
 from trainer.failures import Cancelled, TrainerFailure, explain
 from trainer.fast_layers import release
@@ -49,15 +47,8 @@ def train(run: RunDir, base: Base, data: EncodedRun, team: Team | None = None) -
     else:
         return
     Journal(run, "train", silent=not team.rank.leads).warn(message)
-    _hand_memory_back()
+    hand_memory_back()
     _teach(run, base, data, team)
-
-
-def _hand_memory_back() -> None:
-    """Let go of what the failed step held, and of what the C library keeps of it: 290 of 300 MB when measured."""
-    gc.collect()
-    with suppress(OSError, AttributeError):  # only glibc can
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def limits_of(run: RunDir, base: Base) -> Limits:
@@ -80,6 +71,7 @@ def _teach(run: RunDir, base: Base, data: EncodedRun, team: Team) -> None:
         ),
     )
     guide.tokens_seen = lambda: teacher.tokens_seen
+    keep_freed_memory()
     journal.stage(f"Learning from {len(data.train)} examples.")
     try:
         teacher.begin()
@@ -101,6 +93,7 @@ def _teach(run: RunDir, base: Base, data: EncodedRun, team: Team) -> None:
         # the base goes back as it was, so that a later stage of the same process can use it
         base.model.activation_checkpointing_disable()
         release(cast(PeftModel, teacher.model))
+        hand_memory_back()
 
 
 def _newest(run: RunDir) -> Path | None:

@@ -31,7 +31,7 @@ from trainer.failures import TrainerFailure
 from trainer.fast_layers import speed_up
 from trainer.hardware import detect
 from trainer.loading import Base
-from trainer.loss import answer_losses, example_losses, mean_loss
+from trainer.loss import answer_losses, example_losses, filler, mean_loss
 from trainer.recipe import Precision, TrainSpec
 from trainer.spec import Limits
 from trainer.team import Team
@@ -121,7 +121,7 @@ class Teacher(SFTTrainer):
         }
 
     def _parts(self, examples: list[Encoded]) -> Iterator[Any]:  # Any: parts that `_sum` understands
-        return micro_batches(examples, self.limits.micro_tokens, self.data.pad)
+        return micro_batches(examples, self.limits.micro_tokens, filler(cast(PeftModel, self.model), self.data.pad))
 
     def _counted(self, example: Encoded) -> int:
         """Answer for how much an example counts in the mean: each of its answer tokens for one."""

@@ -14,7 +14,7 @@ from trainer.data import Encoded, Micro, micro_batches
 from trainer.fast_attention import LONGEST, short_attention
 from trainer.fast_layers import release, speed_up
 from trainer.loading import load_base
-from trainer.loss import answer_losses
+from trainer.loss import answer_losses, filler
 from trainer.recipe import LINEAR_LAYERS
 
 pytestmark = [
@@ -66,6 +66,36 @@ def test_fast_layers_and_answer_loss_equal_the_plain_ones(tmp_path: Path, tied: 
     assert abs(found.mean().item() - plain.item()) < 1e-5
     assert all(torch.allclose(g, expected[n], atol=1e-6, rtol=1e-4) for n, g in gradients(model).items())
     release(model)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_examples_in_one_row_are_learnt_from_as_in_rows_of_their_own(tmp_path: Path, tied: bool) -> None:
+    torch.manual_seed(5)
+    examples = [Encoded(str(n), tuple(torch.randint(3, 300, (n,)).tolist()), n // 2) for n in (9, 14, 2, 5)]
+    base = load_base(write_tiny_llama_gguf(tmp_path / "base.gguf", tied=tied))
+    model = get_peft_model(base.model, LoraConfig(r=4, lora_alpha=8, target_modules=list(LINEAR_LAYERS)))
+    speed_up(model)
+    assert filler(model, 0) is None
+
+    found: list[tuple[dict[str, float], dict[str, torch.Tensor]]] = []
+    for pad in (0, None):
+        (micro,) = micro_batches(examples, 1000, pad)
+        losses, owners = answer_losses(model, micro)
+        losses.mean().backward()
+        by_length = sorted(examples, key=lambda example: -len(example.ids))
+        sums = torch.zeros(len(examples)).index_add_(0, owners, losses.detach())
+        found.append((dict(zip((e.id for e in by_length), sums.tolist(), strict=True)), gradients(model)))
+    (padded, expected), (row, gradient) = found
+
+    assert row == pytest.approx(padded, abs=1e-4)
+    assert all(torch.allclose(gradient[name], expected[name], atol=1e-6, rtol=1e-4) for name in expected)
+    release(model)
+
+
+def test_padding_stays_where_attention_is_not_ours(tmp_path: Path) -> None:
+    model = load_base(write_tiny_llama_gguf(tmp_path / "base.gguf")).model
+
+    assert filler(model, 7) == 7
 
 
 def test_dropout_in_fast_layers_keeps_the_expected_update(tmp_path: Path) -> None:
