@@ -1,93 +1,90 @@
-"""Causal attention for short texts on a CPU, as three matrix products each way.
+"""Rotary positions and causal attention of texts that lie one behind the other, as few products and passes as it takes.
 
 torch's flash kernel walks a text in blocks, which pays from about a thousand tokens on; questions and answers are
-shorter, and there it is two to four times slower than the plain formula, most of all in bfloat16.
-
-Several texts may lie one behind the other in a single row, so that nothing is padded; then their lengths stand where a
-mask would, as whole numbers of shape (1, 1, 1, texts), and each text attends to itself alone.
+shorter, and there it is two to four times slower than the plain formula, most of all in bfloat16. Each text attends to
+itself alone, so nothing is padded. To a model their lengths are told where a mask would stand, as whole numbers of
+shape (1, 1, 1, texts).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
-from transformers.modeling_utils import AttentionInterface
+from torch.nn.functional import scaled_dot_product_attention
 
-ATTENTION = "curator_short"
 LONGEST = 512  # tokens; beyond, the table of weights costs more than the blocks
 
 
-class _Attention(torch.autograd.Function):
-    """softmax(s·QKᵀ)V over all earlier positions. Q is (batch, heads, tokens, size); K and V may have fewer heads."""
+class _Rotate(torch.autograd.Function):
+    """Turn the two halves of every head by the angles of its position; the way back is the same by minus the angle.
+
+    x is (tokens, heads, size); cos and sin are (tokens, size / 2).
+    """
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:  # type: ignore[override]  # Any: torch's context has no public type
-        batch, heads, tokens, size = query.shape
-        shared = key.shape[1]
-        rows = query.reshape(batch, shared, -1, size)  # the heads that share a key, one under the other
-        scores = torch.matmul(rows, key.transpose(-1, -2)).view(batch, heads, tokens, tokens).float().mul_(scale)
-        weights = scores.add_(_later(tokens, scores.device)).softmax(-1).to(query.dtype).view(batch, shared, -1, tokens)
-        ctx.save_for_backward(rows, key, value, weights)
-        ctx.shape, ctx.scale = query.shape, scale
-        return torch.matmul(weights, value).view(query.shape)
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:  # type: ignore[override]  # Any: torch's context has no public type
+        ctx.save_for_backward(cos, sin)
+        return _turned(x, cos, sin, 1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]  # Any: as above
-        rows, key, value, weights = ctx.saved_tensors
-        dy = dy.reshape(rows.shape)
-        d_value = torch.matmul(weights.transpose(-1, -2), dy)
-        d_weights = torch.matmul(dy, value.transpose(-1, -2))
-        d_scores = torch.ops.aten._softmax_backward_data(d_weights, weights, -1, weights.dtype).mul_(ctx.scale)
-        d_query = torch.matmul(d_scores, key).view(ctx.shape)
-        return d_query, torch.matmul(d_scores.transpose(-1, -2), rows), d_value, None
+        cos, sin = ctx.saved_tensors
+        return _turned(dy, cos, sin, -1), None, None
 
 
-def short_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-    """Attend causally; shapes (batch, heads, tokens, size), answer as the query's."""
-    return _Attention.apply(query, key, value, scale)  # type: ignore[no-any-return]
+class _Attention(torch.autograd.Function):
+    """softmax(s·QKᵀ)V of each text over all its earlier positions. K and V may have fewer heads than Q."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, lengths: list[int], scale: float) -> Tensor:  # type: ignore[override]  # Any: as above
+        query, found, tables = query * scale, torch.empty_like(query), list[Tensor]()
+        later = torch.full((max(lengths), max(lengths)), float("-inf"), device=query.device).triu_(1)
+        for *sides, out in _texts(lengths, query, key, value, found):
+            q, k, v = map(_rows, sides)
+            scores, tokens = q @ k.mT, k.shape[1]
+            allowed = scores.view(-1, tokens, tokens).float().add_(later[:tokens, :tokens])
+            table = allowed.softmax(-1).to(q.dtype).view(scores.shape)
+            out.copy_((table @ v).view(out.shape))
+            tables.append(table)
+        ctx.save_for_backward(query, key, value, *tables)
+        ctx.lengths, ctx.scale = lengths, scale
+        return found
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]  # Any: as above
+        query, key, value, *tables = ctx.saved_tensors
+        found = [torch.empty_like(side) for side in (query, key, value)]
+        texts = _texts(ctx.lengths, *found, query, key, value, dy)
+        for table, (dq, dk, dv, *sides) in zip(tables, texts, strict=True):
+            q, k, v, d = map(_rows, sides)
+            d_scores = torch.ops.aten._softmax_backward_data(d @ v.mT, table, -1, table.dtype)
+            dq.copy_((d_scores @ k).view(dq.shape))
+            dk.copy_((d_scores.mT @ q).view(dk.shape))
+            dv.copy_((table.mT @ d).view(dv.shape))
+        found[0].mul_(ctx.scale)
+        return *found, None, None
 
 
-def _later(tokens: int, device: torch.device) -> Tensor:
-    """Answer a table that forbids every position to look at later ones."""
-    return torch.full((tokens, tokens), float("-inf"), device=device).triu_(1)
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Give every token its rotary position; x is (tokens, heads, size), cos and sin are (tokens, size)."""
+    half = x.shape[-1] // 2
+    return _Rotate.apply(x, cos[:, :half], sin[:, :half])  # type: ignore[no-any-return]
 
 
-def _attend(
-    module: torch.nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    dropout: float = 0.0,
-    scaling: float | None = None,
-    **options: Any,  # Any: whatever a model passes on
-) -> tuple[Tensor, None]:
-    """Attend as transformers' sdpa does; short texts without a mask, a window or a cache go the fast way."""
-    if is_lengths(attention_mask):
-        split = attention_mask.flatten().tolist()
-        texts = zip(query.split(split, 2), key.split(split, 2), value.split(split, 2), strict=True)
-        found = [_attend(module, *text, None, dropout, scaling, **options)[0] for text in texts]
-        return torch.cat(found, 1), None
-    plain = (
-        attention_mask is None and not dropout and query.shape[2] == key.shape[2] and query.shape[-1] == value.shape[-1]
-    )
-    if not plain or not 1 < query.shape[2] <= LONGEST:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **options)
-    found = short_attention(query, key, value, scaling or query.shape[-1] ** -0.5)
-    return found.transpose(1, 2).contiguous(), None
-
-
-def takes_one_row(model: Any) -> bool:  # Any: any causal model
-    """Tell whether texts may lie in a single row: where attention is ours, and nothing else looks at other tokens."""
-    config = model.config
-    return config._attn_implementation == ATTENTION and not getattr(config, "sliding_window", None)
+def attend(query: Tensor, key: Tensor, value: Tensor, lengths: Sequence[int], scale: float) -> Tensor:
+    """Attend causally in each text; shapes (tokens, heads, size), answer as the query's."""
+    if max(lengths) <= LONGEST:
+        return _Attention.apply(query, key, value, list(lengths), scale)  # type: ignore[no-any-return]
+    found = list[Tensor]()
+    for q, k, v in zip(*(side.split(list(lengths)) for side in (query, key, value)), strict=True):
+        found.append(attend(q, k, v, [len(q)], scale) if len(q) <= LONGEST else _in_blocks(q, k, v, scale))
+    return torch.cat(found)
 
 
 def one_row(lengths: Sequence[int], device: torch.device) -> dict[str, Tensor]:
@@ -100,5 +97,27 @@ def is_lengths(mask: Tensor | None) -> TypeGuard[Tensor]:
     return mask is not None and mask.dtype == torch.long
 
 
-AttentionInterface.register(ATTENTION, _attend)
-AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+def _turned(x: Tensor, cos: Tensor, sin: Tensor, way: int) -> Tensor:
+    turned, (first, second) = torch.empty_like(x, memory_format=torch.contiguous_format), x.chunk(2, -1)
+    cos, sin = cos[:, None], sin[:, None]
+    begin, end = turned.chunk(2, -1)
+    torch.mul(first, cos, out=begin).addcmul_(second, sin, value=-way)
+    torch.mul(second, cos, out=end).addcmul_(first, sin, value=way)
+    return turned
+
+
+def _texts(lengths: list[int], query: Tensor, key: Tensor, *sides: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Cut each side into texts, as views (heads of the key, heads that share one, tokens, size)."""
+    shared = min(query.shape[1], key.shape[1])
+    views = [side.view(len(side), shared, -1, side.shape[-1]).permute(1, 2, 0, 3) for side in (query, key, *sides)]
+    return zip(*(view.split(lengths, 2) for view in views), strict=True)
+
+
+def _rows(text: Tensor) -> Tensor:
+    """Lay the heads that share a key one under the other: (heads of the key, heads that share it · tokens, size)."""
+    return text.reshape(len(text), -1, text.shape[-1])
+
+
+def _in_blocks(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    q, k, v = (side.transpose(0, 1)[None] for side in (query, key, value))
+    return scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)[0].transpose(0, 1)

@@ -18,36 +18,49 @@ from peft.tuners.lora import Linear
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from trainer.fast_attention import ATTENTION
+from trainer.fast_attention import attend, is_lengths, rotate
 
 NORMS = ("LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm")
 MLPS = ("LlamaMLP", "MistralMLP", "Qwen2MLP", "Qwen3MLP")
-ATTENTIONS = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
+ATTENTIONS = ("LlamaAttention", "MistralAttention", "Qwen2Attention", "Qwen3Attention")
 
 
 class _AddLora(torch.autograd.Function):
-    """y = xWᵀ + b + s·(x(A∘m)ᵀ)Bᵀ with W and b frozen."""
+    """y = xWᵀ + b + s·(x(A∘m)ᵀ)Bᵀ of each of several layers that read the same x, with W and b frozen.
+
+    `frozen` are W, b and s of each layer, `adapters` A and B of each.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float) -> Tensor:  # type: ignore[override]  # Any: torch's context has no public type
-        rows, a, b = x.reshape(-1, x.shape[-1]), a.to(x.dtype), b.to(x.dtype)
+    def forward(ctx: Any, x: Tensor, frozen: tuple[tuple[Tensor, Tensor | None, float], ...], *adapters: Tensor) -> Any:  # type: ignore[override]  # Any: torch's context has no public type
+        rows, taught = x.reshape(-1, x.shape[-1]), [part.to(x.dtype) for part in adapters]
+        a, bs = torch.cat(taught[::2]), taught[1::2]
         inner = rows @ a.t()
-        y = torch.addmm(bias, rows, weight.t()) if bias is not None else rows @ weight.t()
-        y.addmm_(inner, b.t(), alpha=scale)
-        ctx.save_for_backward(x, weight, a, b, inner)
-        ctx.scale = scale
-        return y.view(*x.shape[:-1], -1)
+        ys: list[Tensor] = []
+        for (weight, bias, scale), b, part in zip(frozen, bs, inner.split(_ranks(bs), 1), strict=True):
+            y = torch.addmm(bias, rows, weight.t()) if bias is not None else rows @ weight.t()
+            ys.append(y.addmm_(part, b.t(), alpha=scale).view(*x.shape[:-1], -1))
+        ctx.save_for_backward(x, a, inner, *bs, *(weight for weight, _, _ in frozen))
+        ctx.scales = [scale for _, _, scale in frozen]
+        return tuple(ys)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]  # Any: as above
-        x, weight, a, b, inner = ctx.saved_tensors
-        rows, dy = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])
-        d_inner = (dy @ b).mul_(ctx.scale)
-        d_b = (dy.t() @ inner).float().mul_(ctx.scale)
-        d_a = _outer(d_inner, rows)
-        d_x = (dy @ weight).addmm_(d_inner, a).view(x.shape) if ctx.needs_input_grad[0] else None
-        return d_x, None, None, d_a, d_b, None
+    def backward(ctx: Any, *d_ys: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]  # Any: as above
+        x, a, inner, *rest = ctx.saved_tensors
+        bs, weights = rest[: len(d_ys)], rest[len(d_ys) :]
+        rows, d_ys = x.reshape(-1, x.shape[-1]), tuple(dy.reshape(-1, dy.shape[-1]) for dy in d_ys)
+        d_inner = torch.cat([(dy @ b).mul_(scale) for dy, b, scale in zip(d_ys, bs, ctx.scales, strict=True)], 1)
+        parts = zip(d_ys, inner.split(_ranks(bs), 1), ctx.scales, strict=True)
+        d_bs = [(dy.t() @ part).float().mul_(scale) for dy, part, scale in parts]
+        d_adapters = zip(_outer(d_inner, rows).split(_ranks(bs)), d_bs, strict=True)
+        d_x = None
+        if ctx.needs_input_grad[0]:
+            d_x = d_inner @ a
+            for dy, weight in zip(d_ys, weights, strict=True):
+                d_x.addmm_(dy, weight)
+            d_x = d_x.view(x.shape)
+        return d_x, None, *(part for both in d_adapters for part in both)
 
 
 class _SwiGlu(torch.autograd.Function):
@@ -107,7 +120,11 @@ class _RmsNorm(torch.autograd.Function):
         x, weight, inverse = ctx.saved_tensors
         scaled = dy * weight
         share = torch.linalg.vecdot(scaled, x)[..., None].float().mul_(inverse.pow(3)).div_(-x.shape[-1])
-        return (scaled * inverse).addcmul_(x, share).to(x.dtype), None, None
+        return scaled.mul_(inverse).addcmul_(x, share), None, None
+
+
+def _ranks(bs: list[Tensor]) -> list[int]:
+    return [b.shape[1] for b in bs]
 
 
 def _outer(d_inner: Tensor, rows: Tensor) -> Tensor:
@@ -126,18 +143,20 @@ def speed_up(model: nn.Module) -> int:
         if fast:
             module.forward = fast
             changed += 1
-    if any(type(module).__name__ in ATTENTIONS for module in model.modules()):
-        cast(Any, model).config._attn_implementation = ATTENTION  # Any: every transformers model has a config
     return changed
+
+
+def takes_one_row(model: nn.Module) -> bool:
+    """Tell whether texts may lie in a single row: where attention is ours, and none looks further than it may."""
+    fast = any(isinstance(module.__dict__.get("forward"), _FastAttention) for module in model.modules())
+    return fast and not getattr(cast(Any, model).config, "sliding_window", None)  # Any: every model has a config
 
 
 def slow_down(model: nn.Module) -> None:
     """Take the fast forms away again."""
     for module in model.modules():
-        if isinstance(module.__dict__.get("forward"), _FastLinear | _FastMlp | _FastNorm):
+        if isinstance(module.__dict__.get("forward"), _FastLinear | _FastMlp | _FastNorm | _FastAttention):
             del module.forward
-    if getattr(cast(Any, model).config, "_attn_implementation", "") == ATTENTION:  # Any: as above
-        cast(Any, model).config._attn_implementation = "sdpa"
 
 
 def release(model: PeftModel) -> None:
@@ -146,12 +165,14 @@ def release(model: PeftModel) -> None:
     model.unload()
 
 
-def _fast_form(module: nn.Module) -> _FastLinear | _FastMlp | _FastNorm | None:
+def _fast_form(module: nn.Module) -> _FastLinear | _FastMlp | _FastNorm | _FastAttention | None:
     name = type(module).__name__
     if isinstance(module, Linear):
         return _FastLinear(module) if _is_plain(module) else None
     if name in NORMS:
         return _FastNorm(module)
+    if name in ATTENTIONS and not cast(Any, module).attention_dropout:  # Any: as in _FastAttention
+        return _FastAttention(module)
     if name in MLPS and isinstance(getattr(module, "act_fn", None), nn.SiLU | _silu_type()):
         mlp: Any = module  # Any: one of several generated classes
         layers = [mlp.gate_proj, mlp.up_proj, mlp.down_proj]
@@ -187,6 +208,14 @@ def _adapter(layer: Linear) -> tuple[Tensor, Tensor]:
     return a, b
 
 
+def _taught(x: Tensor, *layers: Linear) -> tuple[Tensor, ...]:
+    """Answer what several layers with adapters make of the same input."""
+    bases = [cast(Any, layer.base_layer) for layer in layers]  # Any: nn.Linear, which _is_plain has seen
+    scales = [layer.scaling["default"] for layer in layers]
+    frozen = tuple((base.weight, base.bias, scale) for base, scale in zip(bases, scales, strict=True))
+    return _AddLora.apply(x, frozen, *(part for layer in layers for part in _adapter(layer)))  # type: ignore[no-any-return]
+
+
 class _FastLinear:
     """Calls the fast product while the adapter is active, PEFT's own code otherwise."""
 
@@ -198,8 +227,7 @@ class _FastLinear:
         layer = self.layer
         if not _is_taught(layer) or args or kwargs:
             return self.slow(x, *args, **kwargs)
-        base: Any = layer.base_layer  # Any: nn.Linear, which _is_plain has seen
-        return _AddLora.apply(x, base.weight, base.bias, *_adapter(layer), layer.scaling["default"])  # type: ignore[no-any-return]
+        return _taught(x, layer)[0]
 
 
 class _FastMlp:
@@ -216,6 +244,42 @@ class _FastMlp:
         weights = tuple(cast(Any, layer.base_layer).weight for layer in self.layers)  # Any: as in _FastLinear
         adapters = [part for layer in self.layers for part in _adapter(layer)]
         return _SwiGlu.apply(x, weights, scales.pop(), *adapters)  # type: ignore[no-any-return]
+
+
+class _FastAttention:
+    """Calls the fast block for texts without a cache, a window or a mask, transformers' own code otherwise."""
+
+    def __init__(self, attention: Any) -> None:  # Any: one of several generated classes
+        self.attention = attention
+        self.layers: list[nn.Module] = [attention.q_proj, attention.k_proj, attention.v_proj]
+        self.slow = attention.forward
+
+    def __call__(
+        self,
+        hidden_states: Tensor,
+        position_embeddings: tuple[Tensor, Tensor],
+        attention_mask: Tensor | None = None,
+        past_key_values: Any = None,  # Any: a cache of whatever kind
+        **options: Any,  # Any: whatever a model passes on
+    ) -> tuple[Tensor, None]:
+        told = is_lengths(attention_mask)
+        if past_key_values is not None or not (told or attention_mask is None):
+            return self.slow(hidden_states, position_embeddings, attention_mask, past_key_values, **options)
+        batch, tokens, _ = hidden_states.shape
+        lengths = attention_mask.flatten().tolist() if is_lengths(attention_mask) else [tokens] * batch
+        attention = self.attention
+        query, key, value = (
+            side.view(batch * tokens, -1, attention.head_dim) for side in self._projected(hidden_states)
+        )
+        if hasattr(attention, "q_norm"):
+            query, key = attention.q_norm(query), attention.k_norm(key)
+        cos, sin = (table.expand(batch, -1, -1).flatten(0, 1) for table in position_embeddings)
+        found = attend(rotate(query, cos, sin), rotate(key, cos, sin), value, lengths, attention.scaling)
+        return attention.o_proj(found.view(batch, tokens, -1)), None
+
+    def _projected(self, x: Tensor) -> tuple[Tensor, ...]:
+        plain = [layer for layer in self.layers if isinstance(layer, Linear) and _is_plain(layer) and _is_taught(layer)]
+        return _taught(x, *plain) if len(plain) == len(self.layers) else tuple(layer(x) for layer in self.layers)
 
 
 class _FastNorm:

@@ -18,7 +18,8 @@ from torch.autograd.function import once_differentiable
 from transformers import PreTrainedModel
 
 from trainer.data import IGNORED, Encoded, Micro, laid_out, parts
-from trainer.fast_attention import one_row, takes_one_row
+from trainer.fast_attention import one_row
+from trainer.fast_layers import takes_one_row
 from trainer.rundir import MICRO_TOKENS
 
 CHUNK = 512  # rows of scores at a time: 100 MB at a vocabulary of 49,152

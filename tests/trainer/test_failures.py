@@ -123,9 +123,9 @@ def higher_from(run: RunDir, step: int) -> Callable[..., tuple[torch.Tensor, tor
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("spare", "code"), [(900, DONE), (250, FAILED)])
+@pytest.mark.parametrize(("spare", "code"), [(650, DONE), (250, FAILED)])
 def test_memory_that_really_runs_out_is_tried_once_more_with_half(tmp_path: Path, spare: int, code: int) -> None:
-    """1,190 MB would do at once, 650 MB in halves."""
+    """At once it takes between 750 and 1,000 MB, in halves between 400 and 550."""
     long = [example(number, "There are two ways to do that. " * 20) for number in range(128)]
     run = make_run(
         tmp_path / "run", train=0, examples=long, val=0, batch_size=128, max_steps=2, micro_tokens=1 << 16

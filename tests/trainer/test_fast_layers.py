@@ -8,10 +8,11 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch.nn.functional import scaled_dot_product_attention
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from tests.trainer.tiny import write_tiny_llama_gguf
 from trainer.data import Encoded, Micro, micro_batches
-from trainer.fast_attention import LONGEST, short_attention
+from trainer.fast_attention import LONGEST, attend, rotate
 from trainer.fast_layers import release, speed_up
 from trainer.loading import load_base
 from trainer.loss import answer_losses, filler
@@ -59,7 +60,7 @@ def test_fast_layers_and_answer_loss_equal_the_plain_ones(tmp_path: Path, tied: 
     plain = model(input_ids=micro.ids, attention_mask=mask, labels=micro.labels).loss
     plain.backward()
     expected = gradients(model)
-    assert speed_up(model) == 14 + 2 + 5  # linear layers, blocks' MLPs, norms
+    assert speed_up(model) == 14 + 2 + 2 + 5  # linear layers, blocks' attention and MLPs, norms
     found, _ = answer_losses(model, micro)
     found.mean().backward()
 
@@ -145,23 +146,37 @@ def test_the_base_is_as_it_was_once_the_adapter_is_taken_away(tmp_path: Path) ->
     assert base.config._attn_implementation == "sdpa"
 
 
-@pytest.mark.parametrize("tokens", [2, 7, LONGEST])
+@pytest.mark.parametrize("lengths", [(1,), (2, 7), (LONGEST, 3), (LONGEST + 1, 5)], ids=str)
 @pytest.mark.parametrize("shared", [1, 3])
-def test_short_attention_equals_torchs_own(tokens: int, shared: int) -> None:
-    torch.manual_seed(tokens)
-    sides = [torch.randn(2, heads, tokens, 8, requires_grad=True) for heads in (6, 6 // shared, 6 // shared)]
-    query, key, value = sides
-    weight = torch.randn(2, 6, tokens, 8)
+def test_attention_equals_torchs_own_in_each_text(lengths: tuple[int, ...], shared: int) -> None:
+    torch.manual_seed(len(lengths))
+    sides = [torch.randn(sum(lengths), heads, 8, requires_grad=True) for heads in (6, 6 // shared, 6 // shared)]
+    weight = torch.randn(sum(lengths), 6, 8)
 
-    (scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True) * weight).sum().backward()
-    expected = [side.grad for side in sides]
-    for side in sides:
-        side.grad = None
-    (short_attention(query, key, value, 8**-0.5) * weight).sum().backward()
+    texts = zip(*(side.split(lengths) for side in sides), strict=True)
+    turned = [[side.transpose(0, 1)[None] for side in text] for text in texts]
+    expected = torch.cat(
+        [scaled_dot_product_attention(*text, is_causal=True, enable_gqa=True)[0].transpose(0, 1) for text in turned]
+    )
+    wanted = torch.autograd.grad((expected * weight).sum(), sides)
+    found = attend(*sides, lengths, 8**-0.5)
 
-    for side, gradient in zip(sides, expected, strict=True):
-        assert side.grad is not None and gradient is not None
-        assert torch.allclose(side.grad, gradient, atol=1e-4)
+    assert torch.allclose(found, expected, atol=1e-5)
+    for gradient, known in zip(torch.autograd.grad((found * weight).sum(), sides), wanted, strict=True):
+        assert torch.allclose(gradient, known, atol=1e-4)
+
+
+def test_rotation_equals_transformers_own() -> None:
+    x, angles = torch.randn(5, 3, 8, requires_grad=True), torch.randn(5, 4)
+    cos, sin = angles.cos().repeat(1, 2), angles.sin().repeat(1, 2)
+    weight = torch.randn(5, 3, 8)
+
+    expected, _ = apply_rotary_pos_emb(x, x, cos, sin, unsqueeze_dim=1)
+    found = rotate(x, cos, sin)
+
+    assert torch.allclose(found, expected, atol=1e-6)
+    (gradient,), (known,) = (torch.autograd.grad((one * weight).sum(), x) for one in (found, expected))
+    assert torch.allclose(gradient, known, atol=1e-6)
 
 
 def gradients(model: PeftModel) -> dict[str, torch.Tensor]:
