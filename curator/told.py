@@ -55,6 +55,10 @@ SENTENCES = (
         "the Llama, Qwen or Gemma family."
     ),
     N_(
+        "%(file)s cannot be trained: the library transformers does not make its tokenizer from a GGUF file "
+        "(%(error)s). Choose another base."
+    ),
+    N_(
         "The base's chat template puts no end-of-turn token after an answer (seen at example %(example)s), so a model "
         "taught with it would never stop. Choose an instruct model with a complete template."
     ),

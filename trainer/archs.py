@@ -1,4 +1,4 @@
-"""What each architecture does to the q and k weights on their way into a GGUF file.
+"""What each architecture's converter does to layers on their way into a GGUF file.
 
 llama.cpp rotates neighbouring pairs where Hugging Face rotates halves, so for llama-like models the converter
 reorders the rows of q and k, head by head, and LoRA's B has those same rows. Leaving it out gives
@@ -19,8 +19,11 @@ PERMUTES: dict[str, bool] = {
     "smollm3": True,
     "granite": True,
     "mistral3": True,
+    "olmo": True,
+    "arcee": True,
     "qwen2": False,
     "qwen3": False,
+    "gemma": False,
     "gemma2": False,
     "gemma3": False,
     "phi3": False,
@@ -30,6 +33,21 @@ PERMUTES: dict[str, bool] = {
     "cohere2": False,
     "stablelm": False,
     "lfm2": False,
+    "apertus": False,
+    "starcoder2": False,
+    "nemotron": False,
+    "glm4": False,
+    "ernie4_5": False,
+    "hunyuan-dense": False,
+    "seed_oss": False,
+    "gpt2": False,
+}
+
+# Layers of a block that gguf's table of names lacks: the tensors each becomes, one above the other. Dense Granite 4
+# (GraniteMoeHybrid with attention alone) is converted to plain granite, its two halves of an MLP apart.
+# Source: llama.cpp's conversion/granite.py.
+PARTS: dict[str, dict[str, tuple[str, ...]]] = {
+    "granite": {"shared_mlp.input_linear": ("ffn_gate", "ffn_up"), "shared_mlp.output_linear": ("ffn_down",)},
 }
 
 

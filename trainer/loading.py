@@ -21,7 +21,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: nothing h
 import gguf
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from trainer.bases.folder import check_folder
 from trainer.failures import TrainerFailure
@@ -56,8 +56,14 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
             "base",
             f"{path.name} has no chat template, so it was not made for conversations. Choose an instruct model.",
         )
-    with _loading(path):
-        return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+    try:  # not by AutoTokenizer, which wants to know the architecture's configuration first
+        return PreTrainedTokenizerFast.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+    except (ValueError, KeyError) as error:
+        raise TrainerFailure(
+            "base",
+            f"{path.name} cannot be trained: the library transformers does not make its tokenizer from a GGUF file "
+            f"({error}). Choose another base.",
+        ) from error
 
 
 @functools.lru_cache(maxsize=1)

@@ -8,7 +8,7 @@ every tensor against it, and refuses what an adapter GGUF cannot say.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, TensorNameMap, get_tensor_name_map
 
-from trainer.archs import PERMUTES, permute
+from trainer.archs import PARTS, PERMUTES, permute
 from trainer.ggml_types import BY_NAME
 from trainer.gguf_summary import GgufSummary
 from trainer.gguf_write import NewTensor, setting, write_header, write_tensor
@@ -38,6 +38,7 @@ __all__ = [
 Dtype = Literal["F32", "F16"]
 
 ALIGNMENT = 32
+OWN_LAYER = re.compile(r"model\.layers\.(?P<block>\d+)\.(?P<layer>.+)")
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,9 @@ def read_peft(adapter_dir: Path, base: GgufSummary) -> list[Pair]:
     config = read_config(adapter_dir)
     halves = read_halves(adapter_dir)
     names = _name_map(base)
-    pairs = {pair.name: pair for pair in (_pair(module, found, config, names, base) for module, found in halves)}
-    if len(pairs) != len(halves):
+    listed = [pair for module, found in halves for pair in _pairs(module, found, config, names, base)]
+    pairs = {pair.name: pair for pair in listed}
+    if len(pairs) != len(listed):
         raise CannotConvert("Two layers of the adapter have the same name in the GGUF file. Train it again.")
     return [pairs[name] for name in base.tensors if name in pairs]
 
@@ -129,26 +131,28 @@ def check_fits(name: str, a_shape: tuple[int, ...], b_shape: tuple[int, ...], ba
         )
 
 
-def _pair(
+def _pairs(
     module: str, found: Mapping[str, Floats], config: PeftConfig, names: TensorNameMap, base: GgufSummary
-) -> Pair:
-    name = _tensor_of(module, names, base)
+) -> Iterator[Pair]:
+    """Yield a layer's update, or that of each tensor it becomes: each has its own rows of B, and all of A."""
     a, b = found["A"], found["B"]
-    check_fits(name, a.shape, b.shape, base)
     try:
         rank, scale = config.rank_of(module), config.scale_of(module)
     except re.error:
         raise CannotConvert("The adapter's rank or alpha pattern is not readable. Train it again.") from None
     if len(a) != rank:
         raise CannotConvert(f"The adapter's {module} has rank {len(a)} and its settings say {rank}. Copy it again.")
-    heads = permuted_heads(name, base)
-    return Pair(name, a, permute(b, heads) if heads else b, scale)
+    tensors = _tensors_of(module, names, base)
+    for name, rows in zip(tensors, np.array_split(b, len(tensors)), strict=True):
+        check_fits(name, a.shape, rows.shape, base)
+        heads = permuted_heads(name, base)
+        yield Pair(name, a, permute(rows, heads) if heads else rows, scale)
 
 
-def tensors_of(modules: Iterable[str], base: GgufSummary) -> dict[str, str]:
-    """Give the tensor in the base's GGUF file of each layer of the model, by the layer's name."""
+def tensors_of(modules: Iterable[str], base: GgufSummary) -> dict[str, tuple[str, ...]]:
+    """Give the tensors in the base's GGUF file that each layer of the model became, by the layer's name."""
     names = _name_map(base)
-    return {module: _tensor_of(module, names, base) for module in modules}
+    return {module: _tensors_of(module, names, base) for module in modules}
 
 
 def permuted_heads(name: str, base: GgufSummary) -> int | None:
@@ -163,14 +167,17 @@ def permuted_heads(name: str, base: GgufSummary) -> int | None:
     return count
 
 
-def _tensor_of(module: str, names: TensorNameMap, base: GgufSummary) -> str:
+def _tensors_of(module: str, names: TensorNameMap, base: GgufSummary) -> tuple[str, ...]:
+    own = OWN_LAYER.fullmatch(module)
+    if own and (parts := PARTS.get(base.architecture, {}).get(own["layer"])):
+        return tuple(f"blk.{own['block']}.{part}.weight" for part in parts)
     name = names.get_name(f"{module.replace('language_model.', '')}.weight", (".weight",))
     if name is None:
         raise CannotConvert(
             f"The adapter changes the layer {module}, which is unknown for the architecture {base.architecture!r}. "
             "It was trained on another kind of model: choose that base."
         )
-    return name
+    return (name,)
 
 
 def _name_map(base: GgufSummary) -> TensorNameMap:

@@ -26,6 +26,7 @@ HARMLESS = frozenset(
         "bias",
         "eva_config",
         "exclude_modules",
+        "fan_in_fan_out",  # of layers that hold their weights across, as GPT-2's; A and B lie as ever
         "inference_mode",
         "init_lora_weights",
         "layers_pattern",

@@ -93,7 +93,7 @@ def measured_speed(base: Base, data: EncodedRun, spec: TrainSpec) -> float:
     base.model.name_or_path = spec.base.name
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by an old name
-        model = get_peft_model(base.model, lora_config(spec))
+        model = get_peft_model(base.model, lora_config(spec, base.model))
         speed_up(model)
         model.train()
         pad = filler(model, data.pad)

@@ -24,6 +24,7 @@ Flat = dict[str, Any]  # values by setting, not yet validated; those of the adap
 LINEAR_LAYERS = (
     "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
     "qkv_proj", "gate_up_proj", "in_proj", "out_proj", "w1", "w2", "w3",
+    "input_linear", "output_linear", "c_attn", "c_fc", "c_proj",
 )  # fmt: skip
 PREFERENCE_USUAL: Flat = {"learning_rate": 5e-6, "epochs": 1.0}  # of dpo, where it differs from sft
 GIVEN = ("run", "base", "snapshot_sha256")  # said by whoever makes the run folder, not by a recipe

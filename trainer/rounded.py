@@ -6,16 +6,18 @@ Types of few bits can round a small update away, and nothing fails then: the mod
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from peft import PeftModel
 
 from trainer.archs import unpermute
 from trainer.data import Encoded
 from trainer.encoded import EncodedRun
 from trainer.gguf_check import check
+from trainer.gguf_summary import GgufSummary
 from trainer.loading import load_base
 from trainer.lora_gguf import permuted_heads, tensors_of
 from trainer.loss import example_losses, mean_loss
@@ -37,16 +39,23 @@ def measure(run: RunDir, model: PeftModel, questions: list[Encoded], data: Encod
     types = Counter[str]()
     load_base.cache_clear()  # nobody else may get the weights that are put in here
     with run.model_gguf.open("rb") as file:
-        for module, name in tensors_of(layers, merged).items():
-            tensor, heads = merged.tensors[name], permuted_heads(name, merged)
-            file.seek(tensor.start)
-            rows = np.frombuffer(bytearray(file.read(tensor.size)), np.uint8).reshape(tensor.rows, -1)
-            weights = decode(rows, tensor.type)
-            target = layers[module].get_base_layer().weight.data
-            target.copy_(torch.from_numpy(unpermute(weights, heads) if heads else weights))
-            types[tensor.type.name] += tensor.rows * tensor.shape[0]
+        for module, names in tensors_of(layers, merged).items():
+            weights = np.concatenate([_weights(file, name, merged) for name in names])
+            layer = layers[module]
+            layer.get_base_layer().weight.data.copy_(torch.from_numpy(weights.T if layer.fan_in_fan_out else weights))
+            for name in names:
+                types[merged.tensors[name].type.name] += merged.tensors[name].rows * merged.tensors[name].shape[0]
     losses = example_losses(model, questions, data.pad, base=True)
     return Rounded(type=types.most_common(1)[0][0], loss=mean_loss(losses, questions), size=merged.size)
+
+
+def _weights(file: BinaryIO, name: str, merged: GgufSummary) -> NDArray[np.float32]:
+    """Read a tensor's weights (out, in), with rows as the model that is taught has them."""
+    tensor, heads = merged.tensors[name], permuted_heads(name, merged)
+    file.seek(tensor.start)
+    rows = np.frombuffer(bytearray(file.read(tensor.size)), np.uint8).reshape(tensor.rows, -1)
+    weights = decode(rows, tensor.type)
+    return unpermute(weights, heads) if heads else weights
 
 
 def judged(found: Rounded, old_loss: float, new_loss: float) -> Check:

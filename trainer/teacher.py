@@ -21,6 +21,7 @@ from peft import LoraConfig, PeftModel
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Sampler
 from transformers import PrinterCallback
+from transformers.pytorch_utils import Conv1D
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
@@ -91,7 +92,7 @@ class Teacher(SFTTrainer):
                 train_dataset=Dataset.from_dict({"at": list(range(len(data.train)))}),
                 data_collator=self._collate,
                 processing_class=base.tokenizer,
-                peft_config=None if start else lora_config(spec),
+                peft_config=None if start else lora_config(spec, base.model),
                 **options,
             )
         self.remove_callback(PrinterCallback)
@@ -217,14 +218,15 @@ class Teacher(SFTTrainer):
         checkpoints.rotate(folder.parent, self.state.best_global_step)
 
 
-def lora_config(spec: TrainSpec) -> LoraConfig:
-    """Answer PEFT's settings for a spec."""
+def lora_config(spec: TrainSpec, model: torch.nn.Module) -> LoraConfig:
+    """Answer PEFT's settings for a spec and the model that is taught."""
     return LoraConfig(
         r=spec.lora.rank,
         lora_alpha=spec.lora.alpha,
         lora_dropout=spec.lora.dropout,
         target_modules=list(spec.lora.target_modules),
         task_type="CAUSAL_LM",
+        fan_in_fan_out=any(isinstance(layer, Conv1D) for layer in model.modules()),  # GPT-2 holds weights across
     )
 
 
@@ -250,6 +252,7 @@ def _config(spec: TrainSpec, examples: int, precision: Precision, output: Path) 
         gradient_checkpointing=False,
         dataloader_pin_memory=hardware.device != "cpu",
         dataset_kwargs={"skip_prepare_dataset": True},
+        router_aux_loss_coef=0.0,  # else trl asks dense models of a family with experts for what these chose
         max_length=None,
         remove_unused_columns=False,
         report_to="none",

@@ -61,7 +61,7 @@ def mirror(tmp_path: Path) -> Mirror:
     run = make_run(tmp_path)
     base = load_base(run.base_gguf())
     base.model.name_or_path = "Tiny"
-    return Mirror(get_peft_model(base.model, lora_config(run.spec())), encoder_of(run))
+    return Mirror(get_peft_model(base.model, lora_config(run.spec(), base.model)), encoder_of(run))
 
 
 def compared(mirror: Mirror) -> Parity:

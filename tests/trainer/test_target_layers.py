@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 from peft import get_peft_model
 
-from tests.trainer.test_archs import LINEAR, tiny
-from trainer.archs import PERMUTES
+from tests.trainer.tiny_archs import MODELS, linear_layers, tiny
 from trainer.recipe import BaseRef, TrainSpec
 from trainer.teacher import lora_config
 
@@ -20,13 +19,13 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("arch", PERMUTES)
-def test_every_linear_layer_of_the_blocks_learns_under_whatever_name(arch: str) -> None:
+@pytest.mark.parametrize("key", MODELS)
+def test_every_linear_layer_of_the_blocks_learns_under_whatever_name(key: str) -> None:
     spec = TrainSpec(run="try", base=BaseRef(name="Tiny", gguf="base.gguf", sha256="0" * 64))
-    model = tiny(arch)
-    linear = {name for name, _ in model.named_modules() if LINEAR.search(name)}
+    model = tiny(key)
+    linear = linear_layers(model)
 
-    tuned = get_peft_model(model, lora_config(spec))
+    tuned = get_peft_model(model, lora_config(spec, model))
 
     halves = [name for name, _ in tuned.named_modules() if name.endswith(".lora_A")]
     taught = {name.removeprefix("base_model.model.").removesuffix(".lora_A") for name in halves}

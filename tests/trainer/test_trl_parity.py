@@ -92,7 +92,7 @@ def by_trl(run: RunDir, parts: int) -> Course:
             args=config,
             train_dataset=Dataset.from_list([_row(example) for example in _in_order(data, spec)]),
             processing_class=base.tokenizer,
-            peft_config=lora_config(spec),
+            peft_config=lora_config(spec, base.model),
         )
         trainer.train()
         trainer.model.save_pretrained(str(run.adapter), save_embedding_layers=False)

@@ -14,14 +14,19 @@ from trainer.failures import TrainerFailure
 from trainer.gguf_summary import GgufSummary
 
 MODEL_TYPES = {  # what config.json calls an architecture → its name in GGUF
-    "llama": "llama", "mistral": "llama", "smollm3": "smollm3", "granite": "granite", "qwen2": "qwen2",
-    "qwen3": "qwen3", "gemma2": "gemma2", "gemma3_text": "gemma3", "phi3": "phi3",
+    "llama": "llama", "mistral": "llama", "internlm3": "llama", "smollm3": "smollm3", "qwen2": "qwen2",
+    "qwen3": "qwen3", "gemma": "gemma", "gemma2": "gemma2", "gemma3_text": "gemma3", "phi3": "phi3",
+    "granite": "granite", "granitemoehybrid": "granite", "olmo": "olmo", "olmo2": "olmo2", "olmo3": "olmo2",
+    "exaone4": "exaone4", "cohere": "command-r", "cohere2": "cohere2", "stablelm": "stablelm", "lfm2": "lfm2",
+    "ministral3": "mistral3", "apertus": "apertus", "arcee": "arcee", "starcoder2": "starcoder2",
+    "nemotron": "nemotron", "glm4": "glm4", "ernie4_5": "ernie4_5", "hunyuan_v1_dense": "hunyuan-dense",
+    "seed_oss": "seed_oss", "gpt2": "gpt2",
 }  # fmt: skip
-SIZES = {  # config.json → GGUF
-    "hidden_size": "embedding_length",
-    "num_hidden_layers": "block_count",
-    "intermediate_size": "feed_forward_length",
-    "num_attention_heads": "attention.head_count",
+SIZES = {  # GGUF → config.json, under the first of these names that is there
+    "embedding_length": ("hidden_size", "n_embd"),
+    "block_count": ("num_hidden_layers", "n_layer"),
+    "attention.head_count": ("num_attention_heads", "n_head"),
+    "feed_forward_length": ("shared_intermediate_size", "intermediate_size"),
 }
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 MAX_JSON = 100 << 20
@@ -62,8 +67,12 @@ def _is_of(config: dict[str, Any], summary: GgufSummary) -> bool:
     embedding, kind = summary.tensors.get("token_embd.weight"), summary.architecture
     if MODEL_TYPES.get(str(config.get("model_type"))) != kind or embedding is None:
         return False
-    sizes = {ours: summary.integer(f"{kind}.{theirs}") for ours, theirs in SIZES.items()}
-    return config.get("vocab_size") == embedding.rows and all(config.get(key) == size for key, size in sizes.items())
+    if config.get("vocab_size") != embedding.rows:
+        return False
+    sizes = {key: [config[name] for name in names if name in config] for key, names in SIZES.items()}
+    if not sizes["feed_forward_length"] or config.get("block_auto_adjust_ff_dim"):  # GPT-2 and LFM2 work it out
+        del sizes["feed_forward_length"]
+    return all(found[:1] == [summary.integer(f"{kind}.{key}")] for key, found in sizes.items())
 
 
 def _check_weights(folder: Path) -> None:
