@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
             return _show(run, wanted(run, asked))
         if rank.leads:
             prepare(run, asked)
-    except Misuse as error:
+    except (Misuse, TrainerFailure) as error:
         print(error, file=sys.stderr)
         return MISUSED
     os.environ.update(QUIET | BRIEF)  # before any library looks: nothing reaches out, progress goes to events.jsonl
@@ -92,9 +92,11 @@ def _admit(folder: Path) -> int:
 def _show(run: RunDir, spec: TrainSpec) -> int:
     """Say how a run is done by hand; the folder stays as it is."""
     from trainer.command import by_hand
+    from trainer.lessons import lessons
 
-    train, val = (len(run.examples(split)) for split in ("train", "val"))
-    shown = by_hand(spec, str(run.path), "NAME", train, val)
+    train, val = ([*lessons(run, spec.method, split)] for split in ("train", "val"))
+    bad = sum(not example.good for example in train)
+    shown = by_hand(spec, str(run.path), "NAME", len(train), len(val), bad)
     print(
         f"{shown.command}\n\n# recipe.yaml, for --config\n{shown.recipe}\n# LLaMA-Factory\n{shown.llama_factory}",
         end="",

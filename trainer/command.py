@@ -29,9 +29,12 @@ class ByHand:
     llama_factory: str
 
 
-def by_hand(spec: TrainSpec, folder: str, dataset: str, train: int, val: int) -> ByHand:
-    """Write everything down for a run in `folder` on so many examples; `dataset` is the name it is exported under."""
-    return ByHand(command(spec, folder), recipe(spec), llama_factory(spec, folder, dataset, train, val))
+def by_hand(spec: TrainSpec, folder: str, dataset: str, train: int, val: int, bad: int = 0) -> ByHand:
+    """Write everything down for a run in `folder` on so many examples; `dataset` is the name it is exported under.
+
+    `bad` is how many of those to learn from are bad answers, which kto weighs.
+    """
+    return ByHand(command(spec, folder), recipe(spec), llama_factory(spec, folder, dataset, train, val, bad))
 
 
 def command(spec: TrainSpec, folder: str) -> str:
@@ -57,12 +60,13 @@ def recipe(spec: TrainSpec) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def llama_factory(spec: TrainSpec, folder: str, dataset: str, train: int, val: int) -> str:
+def llama_factory(spec: TrainSpec, folder: str, dataset: str, train: int, val: int, bad: int = 0) -> str:
     """Answer the YAML that comes nearest to this run in LLaMA-Factory 0.9.5, on the ShareGPT export of its dataset.
 
     Without `template` it takes the one of the base's tokenizer, which is what we teach with as well. Its loss is the
     mean over the answer tokens of a step, like ours; it cuts long examples where ours lists them.
     """
+    files = f"{dataset}_kto" if spec.method == "kto" else dataset
     targets = "all" if set(spec.lora.target_modules) == set(LINEAR_LAYERS) else ",".join(spec.lora.target_modules)
     asked: Flat = {
         "model_name_or_path": spec.base.folder or FULL_PRECISION,
@@ -75,9 +79,9 @@ def llama_factory(spec: TrainSpec, folder: str, dataset: str, train: int, val: i
         "lora_alpha": spec.lora.alpha,
         "lora_dropout": spec.lora.dropout,
         "lora_target": targets,
-        **(_preferences(spec) if spec.method == "dpo" else {}),
+        **_preferences(spec, train - bad, bad),
         "dataset_dir": EXPORT,
-        "dataset": f"{dataset}_train",
+        "dataset": f"{files}_train",
         "cutoff_len": spec.max_length,
         "mask_history": spec.turns == "last",
         "output_dir": f"{folder}/llama_factory",
@@ -91,7 +95,7 @@ def llama_factory(spec: TrainSpec, folder: str, dataset: str, train: int, val: i
         **({"max_steps": spec.steps(train)} if spec.max_steps else {"num_train_epochs": spec.epochs}),
         "bf16": spec.precision == "bfloat16",
         "disable_gradient_checkpointing": spec.checkpointing != "on",
-        **(_choosing(spec, f"{dataset}_val", spec.steps_between_checks(train)) if val else {}),
+        **(_choosing(spec, f"{files}_val", spec.steps_between_checks(train)) if val else {}),
         "logging_steps": 1,
         "seed": spec.seed,
         "report_to": "none",
@@ -99,8 +103,14 @@ def llama_factory(spec: TrainSpec, folder: str, dataset: str, train: int, val: i
     return yaml.safe_dump(asked, sort_keys=False, allow_unicode=True)
 
 
-def _preferences(spec: TrainSpec) -> Flat:
-    return {"pref_loss": "sigmoid", "pref_beta": spec.beta, "pref_ftx": spec.sft_weight}
+def _preferences(spec: TrainSpec, good: int, bad: int) -> Flat:
+    """Answer how preferences are learnt; without good or bad answers to count, both weigh alike."""
+    if spec.method == "sft":
+        return {}
+    if spec.method == "dpo":
+        return {"pref_loss": "sigmoid", "pref_beta": spec.beta, "pref_ftx": spec.sft_weight}
+    good_weight, bad_weight = spec.kto_weights(good or 1, bad or good or 1)
+    return {"pref_beta": spec.beta, "kto_chosen_weight": good_weight, "kto_rejected_weight": bad_weight}
 
 
 def _choosing(spec: TrainSpec, dataset: str, steps: int) -> Flat:

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from trainer.data import Encoded, Micro, laid_out
-from trainer.loss import answer_losses, filler
+from trainer.loss import filler, log_probs
 from trainer.teacher import Teacher
 
 
@@ -57,16 +57,11 @@ class PreferenceTeacher(Teacher):
         return sum(totals) / max(1, len(held_out))
 
     def _losses(self, model: Any, part: Pairs) -> Tensor:  # Any: as above
-        better, worse = self._log_probs(model, part).chunk(2)
+        better, worse = log_probs(model, part.micro).chunk(2)
         before = torch.tensor([self.before[key] for key in part.ids], device=better.device)
         margin = (better - before[:, 0]) - (worse - before[:, 1])
         learnt = -better / part.better_tokens.to(better.device)
         return self.spec.sft_weight * learnt - logsigmoid(self.spec.beta * margin)
-
-    def _log_probs(self, model: Any, part: Pairs) -> Tensor:  # Any: as above
-        """Answer log π(answer) in nats of every row."""
-        losses, rows = answer_losses(model, part.micro)
-        return -losses.new_zeros(2 * len(part.ids)).index_add(0, rows, losses)
 
     def _before(self, examples: list[Encoded]) -> dict[str, tuple[float, float]]:
         """Answer log π₀ of both answers of each pair; a resumed run begins with the same π₀ and measures the same."""
@@ -80,7 +75,7 @@ class PreferenceTeacher(Teacher):
     def _measured(self, model: PeftModel, examples: list[Encoded]) -> dict[str, tuple[float, float]]:
         found: dict[str, tuple[float, float]] = {}
         for part in self._parts(examples):
-            better, worse = self._log_probs(model, part).chunk(2)
+            better, worse = log_probs(model, part.micro).chunk(2)
             found |= dict(zip(part.ids, zip(better.tolist(), worse.tolist(), strict=True), strict=True))
         return found
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from trainer.data import Encoded, Encoder
 from trainer.failures import TrainerFailure
 from trainer.gguf_check import check
+from trainer.lessons import lessons, with_rejected
 from trainer.loading import load_tokenizer
 from trainer.recipe import TrainSpec
 from trainer.rundir import RunDir
@@ -20,7 +21,8 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 class EncodedRun:
     """All splits as tokens. Examples longer than the limit are in `too_long` and in no split.
 
-    `shortened` names those that lost passages to fit. `rejected` holds the worse answer by id, in preference runs.
+    `shortened` names those that lost passages to fit. `rejected` holds the worse answer by id, in dpo runs; `bad`
+    the ids of those examples that are bad answers, in kto runs.
     """
 
     encoder: Encoder
@@ -30,6 +32,7 @@ class EncodedRun:
     pad: int
     end: int
     rejected: dict[str, Encoded] = field(default_factory=dict[str, Encoded])
+    bad: frozenset[str] = frozenset()
 
     def length(self, example: Encoded) -> int:
         """Answer how many tokens an example costs, with its worse answer."""
@@ -59,15 +62,16 @@ def encode(run: RunDir) -> EncodedRun:
     too_long: list[str] = []
     shortened: list[str] = []
     rejected: dict[str, Encoded] = {}
+    bad: set[str] = set()
     seen: set[str] = set()
     ends: set[int] = set()
     for split in SPLITS:
         splits[split] = []
-        for example in run.examples(split):
+        for example in lessons(run, spec.method, split):
             if example.id in seen:
                 raise TrainerFailure("input", f"The example {example.id} is there twice. Freeze the dataset again.")
             seen.add(example.id)
-            encoded = encoder.example(example, every_turn=spec.turns == "all")
+            encoded = encoder.example(example, every_turn=spec.every_turn)
             ends.add(encoded.ids[-1])
             if len(encoded.ids) > spec.max_length and spec.overlong == "fewer_passages":
                 fitting = _fitting(encoder, example, spec)
@@ -75,11 +79,12 @@ def encode(run: RunDir) -> EncodedRun:
                     example, encoded = fitting
                     shortened.append(example.id)
             if spec.method == "dpo" and split != "test":  # the exam asks for answers
-                rejected[example.id] = encoder.example(_with_rejected(example))
+                rejected[example.id] = encoder.example(with_rejected(example))
             if max(len(encoded.ids), len(rejected.get(example.id, encoded).ids)) > spec.max_length:
                 too_long.append(example.id)
             else:
                 splits[split].append(encoded)
+                bad |= set() if example.good else {example.id}
     if too_long and spec.overlong == "refuse":
         raise TrainerFailure(
             "input",
@@ -93,20 +98,29 @@ def encode(run: RunDir) -> EncodedRun:
             if too_long
             else "There is no example to learn from. Approve some answers first.",
         )
+    if spec.method == "kto":
+        _check_kinds(spec, len(splits["train"]), sum(example.id in bad for example in splits["train"]))
     if len(ends) != 1:
         raise TrainerFailure("base", "The base's chat template ends answers in different ways. Choose another base.")
-    pad = encoder.tokenizer.pad_token_id
     end = ends.pop()
-    return EncodedRun(encoder, splits, too_long, shortened, pad if isinstance(pad, int) else end, end, rejected)
+    pad = encoder.tokenizer.pad_token_id if isinstance(encoder.tokenizer.pad_token_id, int) else end
+    return EncodedRun(encoder, splits, too_long, shortened, pad, end, rejected, frozenset(bad))
 
 
-def _with_rejected(example: Example) -> Example:
-    if not example.rejected.strip() or example.rejected == example.messages[-1].content:
+def _check_kinds(spec: TrainSpec, all_: int, bad: int) -> None:
+    """Say so when kto cannot learn from these examples, or not in steps of this size."""
+    if not 0 < bad < all_:
         raise TrainerFailure(
-            "input", f"Example {example.id} has no second answer to prefer its own to. Freeze the preferences again."
+            "input",
+            f"There are {all_ - bad} good and {bad} bad answers to learn from, and kto needs both. "
+            "Judge more of the missing kind, then freeze the preferences again.",
         )
-    last = Message(role="assistant", content=example.rejected)
-    return example.model_copy(update={"messages": [*example.messages[:-1], last]})
+    if spec.batch_size < 2:
+        raise TrainerFailure(
+            "input",
+            "kto measures an answer against the others of its step, so a step needs 2 answers or more. "
+            "Raise batch_size.",
+        )
 
 
 def _fitting(encoder: Encoder, example: Example, spec: TrainSpec) -> tuple[Example, Encoded] | None:
@@ -116,7 +130,7 @@ def _fitting(encoder: Encoder, example: Example, spec: TrainSpec) -> tuple[Examp
         if f"[{number}]" in answer:
             continue
         left = without_passage(left, example.passages[number - 1])
-        encoded = encoder.example(left, every_turn=spec.turns == "all")
+        encoded = encoder.example(left, every_turn=spec.every_turn)
         if len(encoded.ids) <= spec.max_length:
             return left, encoded
     return None

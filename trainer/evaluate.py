@@ -94,7 +94,7 @@ def _token_count(encoder: Encoder) -> TokenCount:
 def held_out(run: RunDir, data: EncodedRun) -> tuple[list[Encoded], list[Example], str]:
     """Answer the questions the new model is judged on, and a sentence when they are not the test split."""
     for split, note in HELD_OUT.items():
-        encoded = data.splits[split]
+        encoded = [example for example in data.splits[split] if example.id not in data.bad]
         if encoded:
             kept = {example.id for example in encoded}
             return encoded, [example for example in run.examples(split) if example.id in kept], note

@@ -89,6 +89,12 @@ def answer_losses(model: PreTrainedModel | PeftModel, micro: Micro) -> tuple[Ten
     return losses, _owners(micro, device)[:, 1:][wanted]
 
 
+def log_probs(model: PreTrainedModel | PeftModel, micro: Micro) -> Tensor:
+    """Answer log π(answer) in nats of each example of a micro-batch."""
+    losses, owners = answer_losses(model, micro)
+    return -losses.new_zeros(len(micro.lengths) or len(micro.ids)).index_add(0, owners, losses)
+
+
 def _owners(micro: Micro, device: torch.device) -> Tensor:
     """Answer which example each token belongs to."""
     if micro.lengths:

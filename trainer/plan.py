@@ -10,7 +10,7 @@ import torch
 from peft import get_peft_model
 
 from trainer.allocator import hand_memory_back, keep_freed_memory
-from trainer.data import epoch_order, histogram, micro_batches, parts
+from trainer.data import Encoded, epoch_order, histogram, micro_batches, parts
 from trainer.encoded import EncodedRun, encode
 from trainer.fast_layers import release, speed_up
 from trainer.hardware import detect, faster_precision, memory_needed, processes_for
@@ -23,6 +23,7 @@ from trainer.spec import Plan, TokenSpan
 from trainer.teacher import lora_config
 
 FORWARD_SHARE = 0.4  # of a training step, measured; a held-out measurement is forward only
+KTO_FORWARDS = 3  # besides learning: each answer before, and each mismatched one before and now
 PROBES = 5
 GREEN, DIM, PLAIN = "\x1b[32m", "\x1b[2m", "\x1b[0m"
 
@@ -38,7 +39,7 @@ def plan(run: RunDir) -> EncodedRun:
     speed = measured_speed(base, data, spec)
     lengths = [len(example.ids) for split in data.splits.values() for example in split]
     longest_train = max(data.train, key=lambda example: len(example.ids))
-    shown = sorted(data.train, key=lambda example: len(example.ids))[len(data.train) // 2]
+    bad = [example for example in data.train if example.id in data.bad]
     limit = spec.micro_tokens or limit_for(base.model)
     hardware = detect(spec.threads)
     needed = memory_needed(base.model, max(limit, len(longest_train.ids)), checkpointing=spec.checkpointing == "on")
@@ -61,7 +62,9 @@ def plan(run: RunDir) -> EncodedRun:
         estimated_seconds=round(_seconds(data, spec, speed) / (1 if hardware.device == "cpu" else processes), 3),
         precision=precision,
         end_of_turn=str(data.encoder.tokenizer.convert_ids_to_tokens(data.end)),
-        example=data.encoder.spans(shown),
+        example=data.encoder.spans(_middling([each for each in data.train if each.id not in data.bad])),
+        bad=len(bad) if spec.method == "kto" else None,
+        bad_example=data.encoder.spans(_middling(bad)) if bad else [],
     )
     if short:
         journal.warn("Memory is short, so activations are computed twice: learning takes about a third longer.")
@@ -82,6 +85,11 @@ def plan(run: RunDir) -> EncodedRun:
     print(as_text(found, machine, colour=sys.stdout.isatty()))
     journal.done(f"{found.steps} steps, about {found.estimated_seconds:.0f} seconds.")
     return data
+
+
+def _middling(examples: list[Encoded]) -> Encoded:
+    """Answer an example of usual length, to be shown."""
+    return sorted(examples, key=lambda example: len(example.ids))[len(examples) // 2]
 
 
 def measured_speed(base: Base, data: EncodedRun, spec: TrainSpec) -> float:
@@ -128,6 +136,8 @@ def _seconds(data: EncodedRun, spec: TrainSpec, speed: float) -> float:
     learning = epochs * sum(data.length(example) for example in data.train) / speed
     measurements = max(1.0, epochs * min(spec.evals_per_epoch, per_epoch))
     held_out = measurements * FORWARD_SHARE * sum(len(example.ids) for example in data.splits["val"]) / speed
+    if spec.method == "kto":
+        return learning * (1 + KTO_FORWARDS * FORWARD_SHARE) + held_out * KTO_FORWARDS
     return learning + held_out
 
 
@@ -148,18 +158,24 @@ def as_text(found: Plan, machine: str, *, colour: bool = False) -> str:
         f"It learns in {found.precision}{', and computes activations twice to save memory' * found.checkpointing}.",
         f"An answer ends with {found.end_of_turn}, and the model is taught to write it.",
     ]
+    if found.bad is not None:
+        good = found.examples["train"] - found.bad
+        lines.insert(1, f"Of those to learn from, {good} are good answers and {found.bad} bad ones.")
     if found.shortened:
         lines.append(f"Without some of their passages, to be short enough: {', '.join(found.shortened)}.")
     if found.too_long:
         lines.append(f"Left out because they are too long: {', '.join(found.too_long)}.")
     taught = "in green" if colour else "between ⟦ and ⟧"
-    return "\n".join([*lines, f"One example; what is taught is {taught}:", _painted(found, colour=colour)])
+    lines += [f"One example; what is taught is {taught}:", _painted(found.painted, colour=colour)]
+    if found.bad_example:
+        lines += ["A bad one; what becomes less likely is marked:", _painted(found.painted_bad, colour=colour)]
+    return "\n".join(lines)
 
 
-def _painted(found: Plan, *, colour: bool) -> str:
+def _painted(spans: list[TokenSpan], *, colour: bool) -> str:
     def painted(span: TokenSpan) -> str:
         if colour:
             return f"{GREEN if span.trained else DIM}{span.text}{PLAIN}"
         return f"⟦{span.text}⟧" if span.trained else span.text
 
-    return "".join(painted(span) for span in found.painted)
+    return "".join(painted(span) for span in spans)

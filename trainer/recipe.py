@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
 
-Method = Literal["sft", "dpo"]
+Method = Literal["sft", "dpo", "kto"]
 MergedType = Literal[
     "Q8_0", "F16", "BF16", "F32", "Q6_K", "Q5_K", "Q4_K", "Q5_1", "Q5_0", "Q4_1", "Q4_0",
     "same",  # the type each tensor has in the base
@@ -26,14 +26,18 @@ LINEAR_LAYERS = (
     "qkv_proj", "gate_up_proj", "in_proj", "out_proj", "w1", "w2", "w3",
     "input_linear", "output_linear", "c_attn", "c_fc", "c_proj",
 )  # fmt: skip
-PREFERENCE_USUAL: Flat = {"learning_rate": 5e-6, "epochs": 1.0}  # of dpo, where it differs from sft
+PREFERENCE_METHODS: tuple[Method, ...] = ("dpo", "kto")
+PREFERENCE_USUAL: Flat = {"learning_rate": 5e-6, "epochs": 1.0}  # of dpo and kto, where they differ from sft
 GIVEN = ("run", "base", "snapshot_sha256")  # said by whoever makes the run folder, not by a recipe
 PRESETS: Mapping[str, Flat] = {
     "quick": {"epochs": 1.0, "max_steps": 60, "evals_per_epoch": 2, "lora.rank": 8},
     "thorough": {},
 }
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "What is taught": ("method", "continues", "replay", "turns", "overlong", "max_length", "beta", "sft_weight"),
+    "What is taught": (
+        "method", "continues", "replay", "turns", "overlong", "max_length", "beta", "sft_weight", "good_weight",
+        "bad_weight",
+    ),
     "How long": ("epochs", "max_steps", "evals_per_epoch", "patience"),
     "How carefully": (
         "learning_rate", "warmup_ratio", "batch_size", "lora.rank", "lora.alpha", "lora.dropout",
@@ -106,7 +110,8 @@ class TrainSpec(Frozen):
     method: Method = Field(
         "sft",
         title="Method",
-        description="How the model is taught: sft by approved answers, dpo by pairs of a better and a worse one.",
+        description="How the model is taught: sft by approved answers, dpo by pairs of a better and a worse one, "
+        "kto by single answers that people found good or bad.",
     )
     continues: int | None = Field(
         None,
@@ -126,7 +131,7 @@ class TrainSpec(Frozen):
         gt=0,
         le=10,
         title="Closeness to what it was",
-        description="dpo: how closely the model stays to what it was before.",
+        description="dpo and kto: how closely the model stays to what it was before.",
     )
     sft_weight: float = Field(
         1.0,
@@ -134,6 +139,16 @@ class TrainSpec(Frozen):
         le=100,
         title="Weight of the better answer",
         description="dpo: weight of learning the better answer itself, so that it does not fade.",
+    )
+    good_weight: float = Field(
+        1.0, gt=0, le=100, title="Weight of a good answer", description="kto: how much an answer counts that is good."
+    )
+    bad_weight: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        title="Weight of a bad answer",
+        description="kto: how much an answer counts that is bad; empty: all of them as much as all good ones.",
     )
     epochs: float = Field(
         3.0, gt=0, le=50, title="Times it reads every answer", description="Passes over the training examples."
@@ -220,6 +235,15 @@ class TrainSpec(Frozen):
         True, title="Ask general questions too", description="Ask general questions too, to see what was forgotten."
     )
 
+    @property
+    def every_turn(self) -> bool:
+        """Tell whether earlier answers of a conversation are taught as well; what people prefer is a last one."""
+        return self.method == "sft" and self.turns == "all"
+
+    def kto_weights(self, good: int, bad: int) -> tuple[float, float]:
+        """Answer how much one good and one bad answer count, where there are so many to learn from."""
+        return self.good_weight, self.bad_weight or self.good_weight * good / bad
+
     def steps_per_epoch(self, examples: int) -> int:
         """Answer the optimiser steps of one pass."""
         return math.ceil(examples / self.batch_size)
@@ -237,7 +261,7 @@ class TrainSpec(Frozen):
     @classmethod
     def _usual_of_its_method(cls, values: Any) -> Any:  # Any: whatever is to be validated
         """Preferences are learnt in smaller steps: at the rate of sft the model ends in loops (facts: LF#7734)."""
-        if isinstance(values, dict) and values.get("method") == "dpo":
+        if isinstance(values, dict) and values.get("method") in PREFERENCE_METHODS:
             return PREFERENCE_USUAL | values
         return values
 

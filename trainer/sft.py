@@ -114,9 +114,13 @@ def _keep(run: RunDir, step: int) -> None:
 def _teacher(method: Method) -> type[Teacher]:
     if method == "sft":
         return Teacher
-    from trainer.dpo import PreferenceTeacher
+    if method == "dpo":
+        from trainer.dpo import PreferenceTeacher
 
-    return PreferenceTeacher
+        return PreferenceTeacher
+    from trainer.kto import JudgementTeacher
+
+    return JudgementTeacher
 
 
 def _start(run: RunDir, spec: TrainSpec) -> Path | None:

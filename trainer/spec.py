@@ -29,12 +29,15 @@ class Message(Frozen):
 
 
 class Example(Frozen):
-    """One line of train, val or test: a conversation whose last turn is the approved answer."""
+    """One line of train, val or test: a conversation whose last turn is the approved answer, or to kto a bad one."""
 
     id: str
     group: str
     messages: list[Message] = Field(min_length=2)
     rejected: str = Field("", description="the answer people did not prefer to the last turn; in preference runs only")
+    good: bool = Field(
+        default=True, description="whether people found the last turn good; what is bad is learnt by kto only"
+    )
     passages: list[str] = Field(
         default_factory=list[str], description="blocks that stand above the last question, each as it is written there"
     )
@@ -119,12 +122,22 @@ class Plan(Frozen):
     precision: Precision = Field("float32", description="decided once, so that a resumed run goes on with the same")
     end_of_turn: str = Field(description="the token that ends an answer; asserted to be trained")
     example: list[TokenSpan]
+    bad: int | None = Field(None, description="how many of the examples to learn from are bad answers; of kto runs")
+    bad_example: list[TokenSpan] = Field(default_factory=list[TokenSpan], description="one that is bad, in kto runs")
 
     @property
     def painted(self) -> list[TokenSpan]:
-        """Answer the example in as few pieces as it has changes between what is taught and what is not."""
-        pieces = groupby(self.example, lambda span: span.trained)
-        return [TokenSpan(text="".join(span.text for span in spans), trained=trained) for trained, spans in pieces]
+        return painted(self.example)
+
+    @property
+    def painted_bad(self) -> list[TokenSpan]:
+        return painted(self.bad_example)
+
+
+def painted(example: list[TokenSpan]) -> list[TokenSpan]:
+    """Answer an example in as few pieces as it has changes between what is taught and what is not."""
+    pieces = groupby(example, lambda span: span.trained)
+    return [TokenSpan(text="".join(span.text for span in spans), trained=trained) for trained, spans in pieces]
 
 
 class Measures(Frozen):

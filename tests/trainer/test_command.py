@@ -9,8 +9,10 @@ import pytest
 import yaml
 
 from tests.trainer.folders import make_run
+from tests.trainer.test_kto import judgements
 from trainer.__main__ import main
 from trainer.command import by_hand
+from trainer.failures import MISUSED
 from trainer.flags import prepare, read
 from trainer.recipe import GIVEN, TrainSpec
 from trainer.rundir import RunDir
@@ -79,6 +81,37 @@ def test_llama_factory_learns_preferences_and_goes_on_where_we_do(tmp_path: Path
     assert (shown["stage"], shown["pref_beta"], shown["pref_ftx"]) == ("dpo", 0.3, 0.5)
     assert shown["adapter_name_or_path"] == "runs/7/start"
     assert "eval_dataset" not in shown
+
+
+def test_llama_factory_learns_judgements_with_our_weights(tmp_path: Path) -> None:
+    spec = make_run(tmp_path, method="kto", beta=0.2, good_weight=2).spec()
+    shown = yaml.safe_load(by_hand(spec, "runs/7", "p1", 30, 4, bad=10).llama_factory)
+
+    assert (shown["stage"], shown["pref_beta"]) == ("kto", 0.2)
+    assert (shown["kto_chosen_weight"], shown["kto_rejected_weight"]) == (2, 4)
+    assert (shown["dataset"], shown["eval_dataset"]) == ("p1_kto_train", "p1_kto_val")
+    assert "pref_ftx" not in shown
+
+
+def test_show_weighs_what_lies_in_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = judgements(tmp_path)
+
+    code = main(["show", str(run.path)])
+
+    text = capsys.readouterr().out
+    assert code == 0
+    assert "--method kto" in text
+    assert "\nstage: kto\n" in text
+    assert "\nkto_rejected_weight: 2.0\n" in text
+
+
+def test_show_refuses_what_a_method_cannot_learn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = judgements(tmp_path)
+
+    code = main(["show", str(run.path), "--method", "sft"])
+
+    assert code == MISUSED
+    assert "is an answer that people found bad" in capsys.readouterr().err
 
 
 def test_show_prints_all_three_and_leaves_the_folder_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

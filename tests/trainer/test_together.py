@@ -16,6 +16,7 @@ import pytest
 from tests.trainer.folders import make_run
 from tests.trainer.killing import ROOT
 from tests.trainer.test_dpo import preferences
+from tests.trainer.test_kto import hold_out, judgements
 from tests.trainer.test_sft import losses, teach, wait_for, weights
 from trainer.__main__ import main
 from trainer.failures import CANCELLED, DONE, FAILED, KILLED
@@ -177,6 +178,17 @@ def test_two_processes_learn_preferences_as_one_does(tmp_path: Path) -> None:
     assert same(one, two)
 
 
+def test_two_processes_learn_judgements_as_one_does(tmp_path: Path) -> None:
+    one, two = (judgements(tmp_path / str(n), epochs=2, learning_rate=1e-3, lora=PLAIN) for n in (1, 2))
+    for run in (one, two):
+        hold_out(run, range(100, 106))
+    teach(one)
+
+    assert side_by_side(two, failing="") == [DONE, DONE]
+
+    assert same(one, two)
+
+
 def test_what_goes_wrong_in_one_is_told_by_the_one_that_writes(tmp_path: Path) -> None:
     run = make_run(tmp_path)
 
@@ -189,7 +201,7 @@ def test_what_goes_wrong_in_one_is_told_by_the_one_that_writes(tmp_path: Path) -
 def side_by_side(run: RunDir, failing: str) -> list[int | None]:
     """Teach in two processes that begin with the libraries loaded; nobody watches over them."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["trainer.sft", "trainer.dpo"])
+    context.set_forkserver_preload(["trainer.sft", "trainer.dpo", "trainer.kto"])
     port = free_port()
     children = [context.Process(target=teach_as, args=(str(run.path), number, port, failing)) for number in (0, 1)]
     for child in children:

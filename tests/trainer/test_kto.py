@@ -1,0 +1,358 @@
+"""Learning from single judgements, against trl's own KTOTrainer and by itself."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from safetensors.torch import load_file
+from trl.trainer.kto_config import KTOConfig
+from trl.trainer.kto_trainer import KTOTrainer
+
+from tests.trainer.folders import example, make_run
+from tests.trainer.test_dpo import continued, pair
+from tests.trainer.test_sft import losses, teach
+from trainer.data import epoch_order
+from trainer.encoded import EncodedRun, encode
+from trainer.evaluate import held_out as exam
+from trainer.failures import Cancelled, TrainerFailure
+from trainer.kto import mismatched
+from trainer.loading import load_base
+from trainer.loss import example_losses
+from trainer.plan import plan
+from trainer.recipe import TrainSpec
+from trainer.rundir import RunDir, write_lines
+from trainer.sft import train
+from trainer.spec import Example, Message, Plan
+from trainer.teacher import lora_config
+
+pytestmark = [
+    pytest.mark.filterwarnings(
+        "ignore:builtin type .* has no __module__ attribute:DeprecationWarning"  # SWIG types of sentencepiece
+    ),
+    pytest.mark.filterwarnings(
+        "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"  # PEFT asks transformers by an old name
+    ),
+]
+PLAIN = {"dropout": 0}
+Course = tuple[dict[int, float], dict[str, torch.Tensor]]
+
+
+def judged(number: int) -> Example:
+    """Two answers of three are the known one and good; the others send people away and are bad."""
+    if number % 3:
+        return example(number)
+    return example(number, f"{number} times: ask somebody else.").model_copy(update={"good": False})
+
+
+KINDS: dict[str, Any] = {"examples": [judged(n) for n in range(12)], "train": 0, "val": 0, "method": "kto"}
+PLACES = ("harbour", "office", "ferry", "car park", "café", "beach", "museum", "station", "library", "market")
+THINGS = ("open", "close", "cost money", "take dogs", "have seats", "need a ticket", "take cards", "sell tea")
+
+
+def judgements(folder: Path, **options: Any) -> RunDir:  # Any: fields of TrainSpec
+    return make_run(folder, **KINDS, **options)
+
+
+def hold_out(run: RunDir, numbers: range) -> None:
+    write_lines(run.split_file("val"), [judged(n) for n in numbers])
+
+
+def held_out(run: RunDir) -> dict[int, float]:
+    return {e.step: e.eval_loss for e in run.events() if e.kind == "eval" and e.step and e.eval_loss is not None}
+
+
+def planned(run: RunDir) -> Plan:
+    plan(run)
+    found = run.plan()
+    assert found is not None
+    return found
+
+
+def told(number: int) -> Example:
+    """One question about a place, with a good answer or with a bad one."""
+    place, thing = PLACES[number % 10], THINGS[(number // 10 + number) % 8]
+    good = f"The {place} does {thing} on day {number}, from nine in the morning until six."
+    bad = f"As an AI language model I cannot possibly know whether the {place} does {thing}, sorry."
+    turns = [
+        Message(role="user", content=f"Does the {place} {thing} on day {number}?"),
+        Message(role="assistant", content=good if number % 3 else bad),
+    ]
+    return Example(id=f"t{number}", group=f"t{number}", messages=turns, good=bool(number % 3))
+
+
+def sides(model: Any, data: EncodedRun) -> dict[str, float]:  # Any: a model, wrapped or not
+    """The mean loss of held-out good and of bad answers, in nats a token."""
+    found = example_losses(model, data.splits["val"], data.pad)
+    bad = [loss for key, loss in found.items() if key in data.bad]
+    good = [loss for key, loss in found.items() if key not in data.bad]
+    return {"good": sum(good) / len(good), "bad": sum(bad) / len(bad)}
+
+
+def taught(run: RunDir) -> PeftModel:
+    return PeftModel.from_pretrained(load_base(run.base_gguf()).model, str(run.adapter))
+
+
+def margin(run: RunDir) -> float:
+    """How much likelier, in nats a token, good answers are than bad ones in the model as it was taught."""
+    data = encode(run)
+    found = sides(taught(run), replace(data, splits={"val": data.train}))
+    return found["bad"] - found["good"]
+
+
+def test_good_answers_become_likelier_and_bad_ones_less_likely(tmp_path: Path) -> None:
+    barely = judgements(tmp_path / "barely", max_steps=1, learning_rate=1e-9)
+    taught = judgements(tmp_path / "taught", epochs=6, learning_rate=5e-3)
+
+    teach(barely)
+    teach(taught)
+
+    assert margin(taught) > margin(barely) + 1
+    assert min(losses(taught).values()) < losses(taught)[1] / 2
+
+
+def test_the_first_loss_is_that_of_a_model_that_finds_all_alike(tmp_path: Path) -> None:
+    run = judgements(tmp_path, max_steps=1, batch_size=12, good_weight=2, bad_weight=0.5)
+
+    teach(run)
+
+    assert losses(run)[1] == pytest.approx((8 * 2 + 4 * 0.5) * 0.5 / 12, abs=1e-5)
+
+
+def test_all_bad_answers_count_as_much_as_all_good_ones(tmp_path: Path) -> None:
+    run = judgements(tmp_path, max_steps=1, batch_size=12, good_weight=3)
+
+    teach(run)
+
+    assert run.spec().kto_weights(8, 4) == (3, 6)
+    assert losses(run)[1] == pytest.approx((8 * 3 + 4 * 6) * 0.5 / 12, abs=1e-5)
+
+
+def test_a_prompt_gets_the_answer_to_the_one_before_and_no_more_of_it_than_fits(tmp_path: Path) -> None:
+    (one, two, three) = encode(judgements(tmp_path)).train[:3]
+
+    crossed = mismatched([one, two, three], longest=1000)
+    cut = mismatched([one, two, three], longest=one.start + 2)
+
+    assert [row.ids[: row.start] for row in crossed] == [each.ids[: each.start] for each in (one, two, three)]
+    assert [row.ids[row.start :] for row in crossed] == [each.ids[each.start :] for each in (three, one, two)]
+    assert cut[0].ids == crossed[0].ids[: one.start + 2]
+    assert mismatched([one], longest=1000) == []
+
+
+def test_a_step_over_judgements_is_the_same_in_however_many_parts(tmp_path: Path) -> None:
+    runs = [
+        judgements(tmp_path / str(tokens), epochs=2, learning_rate=1e-3, micro_tokens=tokens, lora=PLAIN)
+        for tokens in (64, 4096)
+    ]
+
+    for run in runs:
+        teach(run)
+
+    assert losses(runs[0]) == pytest.approx(losses(runs[1]), abs=1e-5)
+
+
+def test_a_stopped_run_of_judgements_goes_on_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    whole, stopped = (judgements(tmp_path / name, epochs=3, learning_rate=1e-3) for name in ("whole", "stopped"))
+    for run in (whole, stopped):
+        hold_out(run, range(100, 106))
+    teach(whole)
+
+    asked: list[bool] = []
+    with pytest.raises(Cancelled):
+        teach(stopped, lambda: not asked and len(losses(stopped)) >= 4)
+    asked.append(True)
+    teach(stopped)
+
+    assert losses(stopped) == pytest.approx(losses(whole), abs=1e-5)
+    assert held_out(stopped) == pytest.approx(held_out(whole), abs=1e-5)
+
+
+def test_the_best_moment_is_chosen_by_judgements_that_are_held_out(tmp_path: Path) -> None:
+    run = judgements(tmp_path, epochs=2, learning_rate=2e-3)
+    hold_out(run, range(100, 106))
+
+    teach(run)
+
+    course = held_out(run)
+    assert course[max(course)] < course[min(course)] - 0.01
+
+
+def test_a_run_of_judgements_goes_on_from_what_an_earlier_one_was_taught(tmp_path: Path) -> None:
+    first = make_run(tmp_path / "first", epochs=6, learning_rate=2e-2, lora=PLAIN)
+    teach(first)
+    second = continued(first, tmp_path / "second", max_steps=1, batch_size=12, lora=PLAIN, **KINDS)
+
+    teach(second)
+
+    # π₀ is the earlier version, not the base: at the first step nothing is gained yet
+    assert losses(second)[1] == pytest.approx((8 + 8) * 0.5 / 12, abs=1e-5)
+
+
+def test_a_pair_is_a_good_answer_and_a_bad_one(tmp_path: Path) -> None:
+    data = encode(make_run(tmp_path, examples=[pair(1), judged(3)], train=0, val=0, method="kto"))
+
+    assert [one.id for one in data.train] == ["r1", "r1.rejected", "r3"]
+    assert data.bad == {"r1.rejected", "r3"}
+    assert data.train[0].ids[: data.train[0].start] == data.train[1].ids[: data.train[1].start]
+
+
+def test_what_is_bad_has_no_part_in_the_exam(tmp_path: Path) -> None:
+    run = judgements(tmp_path)
+    write_lines(run.split_file("test"), [judged(300), judged(301), pair(302)])
+    data = encode(run)
+
+    assert [one.id for one in data.splits["test"]] == ["r301", "r302"]
+    assert [one.id for one in exam(run, data)[0]] == ["r301", "r302"]
+
+    hold_out(run, range(102, 105))
+    write_lines(run.split_file("test"), [judged(300)])
+    encoded, questions, note = exam(run, encode(run))
+    assert [one.id for one in encoded] == [one.id for one in questions] == ["r103", "r104"]
+    assert "flatter" in note
+
+
+@pytest.mark.parametrize("method", ["sft", "dpo"])
+def test_other_methods_refuse_to_teach_what_is_bad(tmp_path: Path, method: str) -> None:
+    with pytest.raises(TrainerFailure, match=f"r3 is an answer that people found bad, and {method} would teach it"):
+        encode(make_run(tmp_path, examples=[judged(3)], method=method))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "batch_size", "words"),
+    [
+        ((1, 2, 4), 4, "3 good and 0 bad answers"),
+        ((0, 3), 4, "0 good and 2 bad answers"),
+        ((0, 1), 1, "2 answers or more"),
+    ],
+)
+def test_judgements_that_nothing_can_be_learnt_from_are_refused(
+    tmp_path: Path, numbers: tuple[int, ...], batch_size: int, words: str
+) -> None:
+    run = make_run(tmp_path, examples=[judged(n) for n in numbers], train=0, val=0, method="kto", batch_size=batch_size)
+
+    with pytest.raises(TrainerFailure, match=words):
+        encode(run)
+
+
+def test_the_plan_shows_how_many_are_good_and_one_of_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = planned(judgements(tmp_path))
+
+    said = capsys.readouterr().out
+    assert (found.examples["train"], found.bad) == (12, 4)
+    assert "ask somebody else" in "".join(span.text for span in found.painted_bad if span.trained)
+    assert "ask somebody else" not in "".join(span.text for span in found.example)
+    assert "8 are good answers and 4 bad ones" in said
+    assert "times: ask somebody else." in said.partition("A bad one")[2]
+
+
+def test_of_other_methods_the_plan_says_nothing_of_bad_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert planned(make_run(tmp_path)).bad is None
+    assert "bad" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_real_model_finds_unseen_good_answers_likelier_than_bad_ones(tmp_path: Path, real_base: Path) -> None:
+    """Good answers say when, bad ones send people away. Neither held-out questions nor their answers were learnt."""
+    run = make_run(
+        tmp_path, base=real_base, examples=[told(n) for n in range(48)], train=0, val=0, test=0, method="kto",
+        batch_size=8, epochs=2, learning_rate=5e-5, threads=None,
+    )  # fmt: skip
+    write_lines(run.split_file("val"), [told(n) for n in range(100, 116)])
+    data = encode(run)
+    before = sides(load_base(run.base_gguf()).model, data)
+
+    train(run, load_base(run.base_gguf()), data)
+
+    after = sides(taught(run), data)
+    print(before, after, held_out(run))
+    assert after["bad"] - after["good"] > before["bad"] - before["good"] + 0.2
+    assert after["good"] < before["good"] + 0.1
+
+
+@pytest.mark.parametrize(("parts", "bad_weight"), [(1, None), (4, 0.7)])
+def test_a_step_of_ours_is_a_step_of_trls(tmp_path: Path, parts: int, bad_weight: float | None) -> None:
+    ours, theirs = (
+        judgements(
+            tmp_path / name, epochs=3, learning_rate=1e-3, warmup_ratio=0, lora=PLAIN, good_weight=1.5,
+            bad_weight=bad_weight, beta=0.3, micro_tokens=1024 if parts == 1 else 64,
+        )
+        for name in ("ours", "theirs")
+    )  # fmt: skip
+
+    teach(ours)
+    their_losses, their_adapter = by_trl(theirs)
+
+    course, adapter = losses(ours), load_file(ours.adapter / "adapter_model.safetensors")
+    assert sorted(course) == list(range(1, 10))
+    assert course[9] < course[1] - 0.1, "it did learn"
+    assert course == pytest.approx(their_losses, abs=1e-5)
+    for name, weight in adapter.items():  # as wholes, because Adam makes much of the dust where a gradient is zero
+        assert (weight - their_adapter[name]).norm() <= 1e-3 * their_adapter[name].norm(), name
+
+
+def by_trl(run: RunDir) -> Course:
+    """Let trl's trainer read our tokens in our order; pairing, loss, optimiser and loop are its own."""
+    spec, data, base = run.spec(), encode(run), load_base(run.base_gguf())
+    bad = len(data.bad)
+    config = KTOConfig(
+        output_dir=str(run.checkpoints),
+        per_device_train_batch_size=spec.batch_size,
+        num_train_epochs=1,  # the rows hold every epoch
+        train_sampling_strategy="sequential",
+        beta=spec.beta,
+        desirable_weight=spec.good_weight,
+        undesirable_weight=spec.bad_weight or spec.good_weight * (len(data.train) - bad) / bad,
+        learning_rate=spec.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=0,
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        activation_checkpointing=False,
+        bf16=False,  # trl's usual is bfloat16
+        use_cpu=True,
+        seed=spec.seed,
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )
+    rows = _rows(data, spec)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by an old name
+        trainer = KTOTrainer(
+            model=base.model,
+            args=config,
+            train_dataset=Dataset.from_list([{"prompt": "a", "completion": " b", "label": True}] * 2),
+            processing_class=base.tokenizer,
+            peft_config=lora_config(spec),
+        )
+        trainer.train_dataset = Dataset.from_list(rows)
+        trainer.train()
+        trainer.model.save_pretrained(str(run.adapter), save_embedding_layers=False)
+    course = {entry["step"]: entry["loss"] for entry in trainer.state.log_history if "loss" in entry}
+    return course, load_file(run.adapter / "adapter_model.safetensors")
+
+
+def _rows(data: EncodedRun, spec: TrainSpec) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+    for epoch in range(int(spec.epochs)):
+        order = [data.train[at] for at in epoch_order(len(data.train), spec.seed, epoch)]
+        for start in range(0, len(order), spec.batch_size):
+            batch = order[start : start + spec.batch_size]
+            answers = [list(one.ids[one.start :]) for one in batch]
+            rows += [
+                {
+                    "prompt_ids": list(one.ids[: one.start]), "completion_ids": answer,
+                    "KL_completion_ids": other, "label": one.id not in data.bad,
+                }
+                for one, answer, other in zip(batch, answers, [answers[-1], *answers[:-1]], strict=True)
+            ]  # fmt: skip
+    return rows
