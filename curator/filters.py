@@ -66,6 +66,8 @@ def said(sentence: str) -> str:
     if not sentence:
         return ""
     known, figures = told.split(sentence)
+    if "reason" in figures:
+        figures["reason"] = said(figures["reason"])
     return gettext(known, **figures) if figures else gettext(known)
 
 

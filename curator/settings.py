@@ -25,6 +25,11 @@ class Settings(BaseSettings):
     secure_cookies: bool = Field(False, description="Send cookies over HTTPS only; set it behind a TLS proxy.")
     ollama_url: str = Field("", description="Ollama server to publish to, for example http://127.0.0.1:11434.")
     ollama_token: SecretStr = Field(SecretStr(""), description="Bearer token for that server, if it asks for one.")
+    ollama_form: Literal["merged", "adapter"] = Field(
+        "merged",
+        description="What of a version goes to that server: merged, one whole file, which every Ollama takes, or "
+        "adapter, a few megabytes on top of the base, which Ollama 0.30.0 to 0.34.0 takes; elsewhere it is merged.",
+    )
     hub_url: str = Field(
         "https://huggingface.co", description="Model hub that base models are fetched from, or a mirror of it."
     )

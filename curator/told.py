@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
+from curator import told_runtimes
 from curator.words import N_
 
 PLACE = re.compile(r"%\((\w+)\)s")
@@ -123,7 +124,7 @@ SENTENCES = (
 
 def split(sentence: str) -> tuple[str, dict[str, str]]:
     """Answer the sentence with names in place of figures, and the figures; one that is not known stays as it is."""
-    for known in SENTENCES:
+    for known in (*SENTENCES, *told_runtimes.SENTENCES):
         if found := _pattern(known).fullmatch(sentence):
             return known, found.groupdict()
     return sentence, {}

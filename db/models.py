@@ -483,7 +483,10 @@ class Run(Table, table=True):
 
 
 class ModelVersion(Table, table=True):
-    """What a finished run became: version `number` of the project. `tag` is its immutable name in the runtime."""
+    """What a finished run became: version `number` of the project. `tag` is its immutable name in the runtime.
+
+    `form` says as what it lies there: merged, one whole file, or adapter, on top of its base.
+    """
 
     __table_args__ = (UniqueConstraint("project_id", "number"),)
     id: int | None = Field(default=None, primary_key=True)
@@ -494,10 +497,14 @@ class ModelVersion(Table, table=True):
     state: str = "built"
     tag: str = ""
     runtime: str = ""
+    form: str = "merged"
+    frees: int | None = Field(
+        default=None, sa_type=BigInteger
+    )  # octets that dropping `tag` frees there; None: not known
     folder: str = ""
     gate_passed: bool = False
     gate: list[Json] = json_column(list)  # [{"name", "passed", "detail"}]
-    message: str = long_text()  # why it could not be published, if so
+    message: str = long_text()  # why it could not be published, or not as was wished
     created_at: datetime = moment()
     published_at: datetime | None = moment(null=True)
 

@@ -19,6 +19,7 @@ from curator.launchers.ray import open_cluster
 from curator.launchers.ray_api import Away
 from curator.services import bases, versions
 from curator.settings import Settings
+from db.models import ModelVersion
 from db.session import open_session, sqlite_driver, wal_is_safe
 from trainer.bases import find_embedded
 from trainer.runtimes import ollama_versions
@@ -89,10 +90,33 @@ def _ollama(settings: Settings) -> Iterator[Finding]:
         yield False, str(failure)
         return
     yield True, f"Ollama {version} at {settings.ollama_url}: {ollama_versions.allows(version)}"
+    yield from _forms(settings, version)
     for warning in warnings:
         yield False, warning
     total = sum(model.size for model in models) / GIGABYTE
     yield True, f"Ollama holds {len(models)} models, {total:.1f} GB counted singly; those that share files take less"
+
+
+def _forms(settings: Settings, ollama: str) -> Iterator[Finding]:
+    """Tell what becomes of the wish for adapters, and of versions that are some, with this Ollama."""
+    if settings.ollama_form == "adapter":
+        takes = ollama_versions.takes_adapters(ollama)
+        become = "go there as adapters" if takes else "are merged all the same: it takes none (0.30.0 to 0.34.0 do)"
+        yield True, f"CURATOR_OLLAMA_FORM=adapter: versions {become}"
+    if not ollama_versions.lost_adapters(ollama):
+        return
+    for version in _adapters(settings):
+        yield False, f"{version.tag} is an adapter, which this Ollama still runs but takes no more: load it again"
+
+
+def _adapters(settings: Settings) -> list[ModelVersion]:
+    """List the versions that are adapters in Ollama; none where there is no home yet."""
+    try:
+        engine = open_database(settings)
+    except NotFound:
+        return []
+    with open_session(engine) as session:
+        return versions.adapters(session)
 
 
 def _cluster(settings: Settings) -> Iterator[Finding]:

@@ -15,6 +15,8 @@ from db.session import open_session
 project_option = click.option("--project", default=None, help="Short name of the project.")
 reason_option = click.option("--reason", default="", help="Why; it is kept in the journal.")
 
+FORMS = {"merged": "as one merged file", "adapter": "as an adapter on its base"}
+
 
 @click.group()
 def version() -> None:
@@ -25,10 +27,10 @@ def version() -> None:
 @project_option
 @home_option
 def list_(project: str | None, home: Path | None) -> None:
-    """List the versions, newest first, with what their files take up."""
+    """List the versions, newest first, with what retiring them frees."""
     with open_session(open_database(settings_for(home))) as session:
         for one in versions.every(session, project_named(session, project)):
-            where = f"{one.runtime or '-'}  {handover.size(one) / 1e6:.0f} MB"
+            where = f"{one.runtime or '-'}  {_frees(one)}"
             click.echo(f"v{one.number}  {one.state}  {one.tag}  {where}  {one.message}".rstrip())
 
 
@@ -41,12 +43,15 @@ def show(number: int, project: str | None, home: Path | None) -> None:
     settings = settings_for(home)
     with open_session(open_database(settings)) as session:
         found = versions.get(session, project_named(session, project), number)
-        commands = handover.commands(session, found, settings)
+        ways = handover.commands(session, found, settings), handover.adapter_commands(session, found, settings)
     click.echo(f"cd {found.folder}")
     for file in handover.files(found):
         click.echo(f"# {file.name}  {file.size / 1e6:.1f} MB")
-    for said in (commands.ollama, commands.curl, commands.llama_server) if commands else ():
-        click.echo(f"\n{said}")
+    if found.runtime == "ollama" and found.state != "retired":
+        click.echo(f"# in Ollama {FORMS[found.form]}; retiring it frees {_frees(found)}")
+    for way in filter(None, ways):
+        for said in (way.ollama, way.curl, way.llama_server):
+            click.echo(f"\n{said}")
 
 
 @version.command()
@@ -56,8 +61,10 @@ def show(number: int, project: str | None, home: Path | None) -> None:
 @home_option
 def export(number: int, folder: Path, project: str | None, home: Path | None) -> None:
     """Copy a version into a new FOLDER: GGUF, adapter, Modelfile and model card."""
-    with open_session(open_database(settings_for(home))) as session:
-        for file in handover.export(session, versions.get(session, project_named(session, project), number), folder):
+    settings = settings_for(home)
+    with open_session(open_database(settings)) as session:
+        found = versions.get(session, project_named(session, project), number)
+        for file in handover.export(session, found, folder, settings):
             click.echo(file)
 
 
@@ -94,9 +101,9 @@ def retire(number: int, project: str | None, home: Path | None) -> None:
     """Take a version out of use and free its files here and in its runtime; never the one in service."""
     with open_session(open_database(settings_for(home)), write=True) as session:
         found = versions.get(session, project_named(session, project), number)
-        frees = handover.size(found)
+        frees = _frees(found)
         versions.retire(session, found, None)
-    click.echo(f"v{number} is retired, which frees {frees / 1e6:.0f} MB")
+    click.echo(f"v{number} is retired, which frees {frees}")
 
 
 @version.command()
@@ -110,10 +117,16 @@ def prune(keep: int, yes: bool, project: str | None, home: Path | None) -> None:
         where = project_named(session, project)
         old = versions.outdated(session, where, keep)
         for one in old:
-            click.echo(f"v{one.number}  {one.tag}  {handover.size(one) / 1e6:.0f} MB")
+            click.echo(f"v{one.number}  {one.tag}  {_frees(one)}")
         if yes:
             versions.prune(session, where, [one.number for one in old], None)
     click.echo(f"{len(old)} retired" if yes else f"{len(old)} would be retired. Do it: curator version prune --yes")
+
+
+def _frees(version: ModelVersion) -> str:
+    """Say what retiring a version frees: here, and in Ollama as it was when a worker last looked."""
+    there = f" here and {version.frees / 1e6:.0f} MB in Ollama" if version.frees else ""
+    return f"{handover.size(version) / 1e6:.0f} MB{there}"
 
 
 def _serving(session: Session, project: Project) -> str:

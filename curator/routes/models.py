@@ -60,6 +60,7 @@ def show(number: int) -> ResponseReturnValue:
         base=bases.get(web.session(), version.base_id),
         files=handover.files(version),
         commands=handover.commands(web.session(), version, web.settings()),
+        adapter_commands=handover.adapter_commands(web.session(), version, web.settings()),
     )
 
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from sqlmodel import Session
 
 from curator.errors import Conflict, NotFound
-from curator.services import bases, model_card
+from curator.services import bases, model_card, versions
 from curator.services.run_folder import link
 from curator.settings import Settings
 from db.models import ModelVersion, Run
+from trainer.gguf_check import BadGguf, check
 from trainer.rundir import RunDir, folder_written_whole, read_lines, written_whole
 from trainer.runtimes.base import Publication
-from trainer.runtimes.modelfile import ByHand, by_hand, modelfile
+from trainer.runtimes.modelfile import ADAPTER_MODELFILE, MODELFILE, ByHand, by_hand, modelfile
+from trainer.runtimes.prompt import for_every_ollama
 from trainer.spec import Example
 
-FILES = ("model.gguf", "adapter.gguf", "Modelfile", "README.md")
+FILES = ("model.gguf", "adapter.gguf", MODELFILE, ADAPTER_MODELFILE, "README.md")
 ANSWER_TOKENS = 1024
 
 
@@ -49,12 +52,40 @@ def publication(run: RunDir, tag: str, base: Path, folder: Path) -> Publication:
     )
 
 
-def of_version(session: Session, version: ModelVersion) -> Publication:
-    """Say how a version is to be loaded."""
-    run, base = session.get_one(Run, version.run_id), bases.get(session, version.base_id)
+def run_of(session: Session, version: ModelVersion) -> RunDir:
+    """Answer the folder of the run that a version came from, or say that it is gone."""
+    run = session.get_one(Run, version.run_id)
     if not run.folder:
         raise NotFound("The folder of this version's run is gone. Teach again.")
-    return publication(RunDir(Path(run.folder)), version.tag, Path(base.path), Path(version.folder))
+    return RunDir(Path(run.folder))
+
+
+def of_version(session: Session, version: ModelVersion) -> Publication:
+    """Say how a version is to be loaded."""
+    base = bases.get(session, version.base_id)
+    return publication(run_of(session, version), version.tag, Path(base.path), Path(version.folder))
+
+
+def for_hands(session: Session, version: ModelVersion) -> Publication:
+    """Say how a version is to be loaded by whoever has any Ollama, one that cannot read a GGUF's template included."""
+    found, file = of_version(session, version), Path(version.folder) / "model.gguf"
+    template = _template(file, file.stat().st_mtime_ns) if file.is_file() else None
+    return for_every_ollama(found, template) if template else found
+
+
+@lru_cache(maxsize=64)
+def _template(file: Path, _changed: int) -> str | None:
+    """Read a file's chat template, which takes a moment for a large vocabulary; remembered until the file changes."""
+    try:
+        return check(file).chat_template
+    except BadGguf:
+        return None
+
+
+def on_base(session: Session, version: ModelVersion) -> Publication:
+    """Say how a version is to be loaded as an adapter on the base that Curator puts into Ollama."""
+    base = bases.get(session, version.base_id)
+    return replace(of_version(session, version), on=versions.base_tag(base), base_sha256=base.sha256)
 
 
 def files(version: ModelVersion) -> list[File]:
@@ -78,22 +109,36 @@ def file(version: ModelVersion, name: str) -> Path:
 
 def commands(session: Session, version: ModelVersion, settings: Settings) -> ByHand | None:
     """Write the commands that load a version by hand, None where its files are gone."""
-    if not files(version):
-        return None
+    return _by_hand(for_hands(session, version), settings) if files(version) else None
+
+
+def adapter_commands(session: Session, version: ModelVersion, settings: Settings) -> ByHand | None:
+    """Write those that load it as an adapter, None where nobody wishes that."""
+    return _by_hand(on_base(session, version), settings) if _is_wished(version, settings) else None
+
+
+def _is_wished(version: ModelVersion, settings: Settings) -> bool:
+    """Tell whether a version is, or is to be, an adapter in Ollama, and can be one."""
+    return "adapter" in (settings.ollama_form, version.form) and (Path(version.folder) / "adapter.gguf").is_file()
+
+
+def _by_hand(found: Publication, settings: Settings) -> ByHand:
     address = settings.ollama_url.rstrip("/") or "http://127.0.0.1:11434"
-    return by_hand(of_version(session, version), address, token=bool(settings.ollama_token.get_secret_value()))
+    return by_hand(found, address, token=bool(settings.ollama_token.get_secret_value()))
 
 
-def write_beside(session: Session, version: ModelVersion) -> None:
-    """Put Modelfile and model card beside a version's files, as they are to be today."""
+def write_beside(session: Session, version: ModelVersion, settings: Settings) -> None:
+    """Put Modelfiles and model card beside a version's files, as they are to be today."""
     folder = Path(version.folder)
-    texts = {"Modelfile": modelfile(of_version(session, version)), "README.md": model_card.written(session, version)}
+    texts = {MODELFILE: modelfile(for_hands(session, version)), "README.md": model_card.written(session, version)}
+    if _is_wished(version, settings):
+        texts[ADAPTER_MODELFILE] = modelfile(on_base(session, version))
     for name, text in texts.items():
         with written_whole(folder / name) as draft:
             draft.write_text(text, encoding="utf-8")
 
 
-def export(session: Session, version: ModelVersion, target: Path) -> list[Path]:
+def export(session: Session, version: ModelVersion, target: Path, settings: Settings) -> list[Path]:
     """Copy a version into a folder that needs nothing of Curator; it appears when it is whole. Linked where it can be.
 
     Raises Conflict for a folder that holds something, which is never replaced.
@@ -103,7 +148,7 @@ def export(session: Session, version: ModelVersion, target: Path) -> list[Path]:
         raise Conflict("Version %(number)d is retired, and its files with it.", number=version.number)
     if target.exists() and any(target.iterdir()):
         raise Conflict("%(folder)s is not empty. Name a new folder.", folder=str(target))
-    write_beside(session, version)
+    write_beside(session, version, settings)
     target.parent.mkdir(parents=True, exist_ok=True)
     with folder_written_whole(target) as draft:
         link([file(version, one.name) for one in files(version)], draft)

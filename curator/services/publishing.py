@@ -9,25 +9,13 @@ from pathlib import Path
 from sqlmodel import Session, select
 
 from curator.errors import CuratorError, Invalid, Unavailable
-from curator.services import bases, handover, jobs, loading, versions
+from curator.services import bases, forms, handover, jobs, loading, versions
 from curator.services.work import Work
 from db.models import Base, ModelVersion, Project, Run
 from db.session import open_session
 from trainer.gguf_check import BadGguf, check
 from trainer.rundir import RunDir
-from trainer.runtimes.base import (
-    ChatOptions,
-    ModelMissing,
-    Progress,
-    Publication,
-    Runtime,
-    RuntimeFailure,
-    RuntimeUnavailable,
-)
-from trainer.spec import Message
-
-SMOKE_QUESTION = "Hello! Who are you?"
-SMOKE_TOKENS = 24
+from trainer.runtimes.base import ModelMissing, Progress, Publication, Runtime, RuntimeFailure, RuntimeUnavailable
 
 
 def _quiet(_status: str, _share: float | None) -> None:
@@ -45,14 +33,14 @@ def publish(work: Work) -> None:
         if version.state == "retired":
             return
         base, publication = bases.get(session, version.base_id), handover.of_version(session, version)
+        run = handover.run_of(session, version)
         if Path(version.folder).is_dir():
-            handover.write_beside(session, version)
+            handover.write_beside(session, version, work.settings)
     runtime, told = versions.choose_runtime(work.settings), loading.Teller(work)
     try:
         _check_file(Path(version.folder) / "model.gguf")
         ensure_base(runtime, base, told)
-        runtime.publish(publication, told)
-        smoke(runtime, version.tag)
+        loaded = forms.load(runtime, forms.wishes(publication, base, runtime, work.settings), run, told)
     except (RuntimeFailure, CuratorError) as failure:
         with work.saving() as session:
             session.get_one(ModelVersion, version.id).message = str(failure)
@@ -60,9 +48,10 @@ def publish(work: Work) -> None:
             raise Unavailable(str(failure)) from failure
         raise
     with work.saving() as session:
-        kept = versions.loaded(session, version, runtime.name)
+        kept = versions.loaded(session, version, runtime.name, loaded.form, loaded.note)
     if not kept:  # it was retired meanwhile; what it was retired for is room
         _forget(runtime, version.tag)
+    _look(work, runtime)
 
 
 def ensure_base(runtime: Runtime, base: Base, progress: Progress = _quiet) -> str:
@@ -73,15 +62,6 @@ def ensure_base(runtime: Runtime, base: Base, progress: Progress = _quiet) -> st
     except ModelMissing:
         runtime.publish(Publication(tag=tag, base=bases.file_of(base)), progress)
     return tag
-
-
-def smoke(runtime: Runtime, tag: str) -> str:
-    """Ask a model one thing and answer what it said; saying nothing is a failure."""
-    options = ChatOptions(max_tokens=SMOKE_TOKENS)
-    said = "".join(chunk.text for chunk in runtime.chat(tag, [Message(role="user", content=SMOKE_QUESTION)], options))
-    if not said.strip():
-        raise Invalid("%(tag)s was loaded but says nothing. It stays unpublished; teach again.", tag=tag)
-    return said
 
 
 def make_alias(work: Work) -> None:
@@ -112,10 +92,12 @@ def remove(work: Work) -> None:
     if version.state != "retired":
         return
     if version.runtime:
+        runtime = versions.runtime_named(version.runtime, work.settings)
         try:
-            _forget(versions.runtime_named(version.runtime, work.settings), version.tag)
+            _forget(runtime, version.tag)
         except RuntimeUnavailable as failure:
             raise Unavailable(str(failure)) from failure
+        _look(work, runtime)
     shutil.rmtree(version.folder, ignore_errors=True)
     if run.folder:
         RunDir(Path(run.folder)).model_gguf.unlink(missing_ok=True)
@@ -133,9 +115,29 @@ def repair(work: Work) -> None:
                 jobs.enqueue(session, "light", kind, f"{kind}:{version.id}", {"id": version.id})
         versions.repair(session, work.settings)
         live = set(session.exec(select(Run.id).where(Run.state == "running")))
+    for name in {version.runtime for version in every}:
+        _look(work, versions.runtime_named(name, work.settings))
     for draft in work.settings.folder("versions").glob(".run-*.part"):
         if int(draft.stem.removeprefix(".run-")) not in live:
             shutil.rmtree(draft, ignore_errors=True)
+
+
+def _look(work: Work, runtime: Runtime) -> None:
+    """Keep what a runtime tells of our versions: what dropping each frees there, and which it could not load again.
+
+    Pages read it from the database; nothing else depends on it, so a runtime that is away now is looked at later.
+    """
+    with open_session(work.engine) as session:
+        aliases = [versions.alias(project) for project in session.exec(select(Project))]
+    try:
+        freed, number = runtime.frees(aliases), runtime.version()
+    except RuntimeFailure:
+        return
+    with work.saving() as session:
+        mine = select(ModelVersion).where(ModelVersion.runtime == runtime.name, ModelVersion.state != "retired")
+        for version in session.exec(mine):
+            version.frees = freed.get(version.tag, 0)
+            version.message = forms.outdated(version.form, number) or version.message
 
 
 def _served(version: ModelVersion, work: Work) -> bool | None:

@@ -139,7 +139,7 @@ def _conclude(work: Work, folder: RunDir) -> None:
         version = _version(session, run, evaluation, tag_part[:8], draft, work.settings)
         run.card = figures(result, evaluation)
         session.flush()
-        handover.write_beside(session, version)
+        handover.write_beside(session, version, work.settings)
         run.state, run.message, run.finished_at = "finished", result.message, utc_now()
         session.add(run)
         if version.gate_passed:

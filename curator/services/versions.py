@@ -104,14 +104,14 @@ def roll_back(session: Session, project: Project, user: User | None, reason: str
     return promote(session, project, earlier, user, reason or "Went back to what was in service before.")
 
 
-def loaded(session: Session, version: ModelVersion, runtime: str) -> bool:
+def loaded(session: Session, version: ModelVersion, runtime: str, form: str = "merged", note: str = "") -> bool:
     """Note that a runtime has a version now; one that was built becomes published. False when it was retired meanwhile.
 
-    The runtime is kept even then, because that is where it has to be removed from.
+    The runtime is kept even then, because that is where it has to be removed from. `note` is what people should know.
     """
     mine = update(ModelVersion).where(col(ModelVersion.id) == version.id)
-    session.exec(mine.values(runtime=runtime))
-    if session.exec(mine.where(col(ModelVersion.state) != "retired").values(message="")).rowcount == 0:
+    session.exec(mine.values(runtime=runtime, form=form))
+    if session.exec(mine.where(col(ModelVersion.state) != "retired").values(message=note)).rowcount == 0:
         return False
     session.exec(mine.values(published_at=utc_now()))
     _change(session, version.id, ("built",), "published")
@@ -200,6 +200,12 @@ def every(session: Session, project: Project) -> list[ModelVersion]:
     """List a project's versions, newest first."""
     query = select(ModelVersion).where(ModelVersion.project_id == project.id)
     return list(session.exec(query.order_by(col(ModelVersion.number).desc())))
+
+
+def adapters(session: Session) -> list[ModelVersion]:
+    """List the versions of all projects that are adapters in their runtime, oldest first."""
+    usable = select(ModelVersion).where(ModelVersion.form == "adapter", col(ModelVersion.state).in_(USABLE))
+    return list(session.exec(usable.order_by(col(ModelVersion.id))))
 
 
 def promotions(session: Session, project: Project) -> list[Promotion]:

@@ -20,8 +20,8 @@ from curator.launchers.environment import ROOT
 from curator.services import accounts, backup
 from curator.settings import Settings
 from db.session import open_session
-from tests.trainer.runtimes.conftest import write_adapter
 from tests.trainer.tiny import write_tiny_llama_gguf
+from tests.trainer.tiny_lora import write_adapter
 
 
 def run(*arguments: object, code: int = 0, **environment: str) -> str:

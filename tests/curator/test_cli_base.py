@@ -12,8 +12,8 @@ from tests.curator.teaching import launcher
 from tests.curator.test_cli import run
 from tests.fakes.hub import FakeHub
 from tests.trainer.bases.store import OllamaStore
-from tests.trainer.runtimes.conftest import write_adapter
 from tests.trainer.tiny import write_tiny_llama_gguf
+from tests.trainer.tiny_lora import write_adapter
 from trainer.bases import refusals
 
 

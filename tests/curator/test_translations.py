@@ -5,18 +5,20 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import get_args
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from curator import filters, told, words
+from curator import filters, told, told_runtimes, words
 from curator.importers import chat, fields, files, jsontext
-from curator.services import snapshots
+from curator.services import forms, snapshots
 from db.models import RecordState, RunState, Snapshot, User, Verdict, VersionState
 from tools import translations
 from trainer.bases import folder, hub, ollama_store, refusals
+from trainer.runtimes import ollama_answers
 from trainer.spec import Check, Stage
 
 PLACEHOLDER = re.compile(r"%\((\w+)\)(?:\.\d)?[sdf]")
@@ -72,6 +74,20 @@ def test_every_sentence_that_the_trainer_tells_is_known_and_found_again() -> Non
     assert [sentence for sentence in unknown if sentence not in told.SENTENCES] == []
 
 
+def test_every_sentence_that_ollamas_side_tells_is_known_and_found_again(app: Flask) -> None:
+    files = (translations.ROOT / "trainer" / "runtimes").glob("ollama*.py")
+    told_there = [one for file in files for one in _literals(file, ("RuntimeFailure", "RuntimeUnavailable", "told"))]
+    answered = ("no space left", "digest mismatch", "not yet implemented", "process has terminated", "anything")
+    told_there += [ollama_answers.words({"error": error}) for error in answered]
+    told_there += [forms.FELL_BACK % {"reason": "7"}, forms.OUTDATED % {"ollama": "7"}]
+    assert len(told_there) > 25
+    assert [one for one in told_there if told.split(one)[0] not in told_runtimes.SENTENCES] == []
+
+    said = forms.FELL_BACK % {"reason": "Ollama 0.35.0 takes no adapters; 0.30.0 to 0.34.0 do."}
+    with app.test_request_context(headers={"Accept-Language": "zh-CN"}):
+        assert "Ollama 0.35.0 不接受适配器" in filters.said(said)
+
+
 def test_a_sentence_of_the_trainer_keeps_its_figures() -> None:
     sentence = "Line 7 of train.jsonl cannot be read (50 %(x)s). Put it right, or start a new run."
 
@@ -96,13 +112,18 @@ def test_what_the_trainer_tells_is_read_in_the_readers_language(app: Flask) -> N
 def _told_by_the_trainer() -> Iterator[str]:
     """Yield what the trainer's own modules raise and warn of, with some figure in each place."""
     for file in (translations.ROOT / "trainer").glob("*.py"):
-        for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            name = ast.unparse(call.func) if isinstance(call, ast.Call) else ""
-            if isinstance(call, ast.Call) and name.endswith(("TrainerFailure", ".warn")) and call.args:
-                words = call.args[-1]
-                parts = words.values if isinstance(words, ast.JoinedStr) else [words]
-                if all(isinstance(part, ast.Constant | ast.FormattedValue) for part in parts):
-                    yield "".join(str(part.value) if isinstance(part, ast.Constant) else "7" for part in parts)
+        yield from _literals(file, ("TrainerFailure", ".warn"))
+
+
+def _literals(file: Path, callers: tuple[str, ...]) -> Iterator[str]:
+    """Yield the sentences that a module gives to some functions, as last argument or by name, with 7 for figures."""
+    for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if not isinstance(call, ast.Call) or not ast.unparse(call.func).endswith(callers):
+            continue
+        for said in (*call.args[-1:], *(keyword.value for keyword in call.keywords)):
+            parts = said.values if isinstance(said, ast.JoinedStr) else [said]
+            if all(isinstance(part, ast.Constant | ast.FormattedValue) for part in parts):
+                yield "".join(str(part.value) if isinstance(part, ast.Constant) else "7" for part in parts)
 
 
 def test_a_page_speaks_the_language_of_its_reader(

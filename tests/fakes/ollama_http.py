@@ -70,8 +70,12 @@ def handler(ollama: FakeOllama) -> type[BaseHTTPRequestHandler]:
             self.handle_call()
 
         def handle_call(self) -> None:
-            raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            size = int(self.headers.get("Content-Length") or 0)
+            raw = self.rfile.read(size)
             body: Json = {}
+            if len(raw) < size:  # whoever sent it is gone, and a part of a file is kept nowhere
+                self.close_connection = True
+                return None
             if not self.path.startswith(ollama.prefix):
                 return self.send_bytes(404, b"nothing here but a proxy", "text/plain")
             self.path = self.path.removeprefix(ollama.prefix)
@@ -132,8 +136,7 @@ def handler(ollama: FakeOllama) -> type[BaseHTTPRequestHandler]:
                     ollama.models[full(destination)] = ollama.get(source)
                     self.send_bytes(200, b"", "text/plain")
                 case "DELETE", "/api/delete":
-                    ollama.get(str(body.get("model") or body.get("name")))
-                    del ollama.models[full(str(body.get("model") or body.get("name")))]
+                    ollama.drop(str(body.get("model") or body.get("name")))
                     self.send_bytes(200, b"", "text/plain")
                 case _:
                     self.send_bytes(404, b"404 page not found", "text/plain")

@@ -19,10 +19,11 @@ from dataclasses import dataclass, field, replace
 from http.server import ThreadingHTTPServer
 from typing import Literal, Self
 
+from tests.fakes.ollama_blobs import read, refused_by_engine
 from tests.fakes.ollama_http import Json, Refused, Request, full, handler, says, valid
 from tests.fakes.ollama_prompt import chat_template, prompt_of
 
-Version = Literal["0.17.0", "0.24.0", "0.33.0", "0.34.1", "0.35.0"]
+Version = Literal["0.17.0", "0.24.0", "0.30.0", "0.33.0", "0.34.1", "0.35.0"]
 Misbehaviour = Literal[
     "",
     "status_500",  # every call
@@ -41,8 +42,9 @@ Misbehaviour = Literal[
     "blob_disk_full",
     "blob_damaged",  # on its way here
     "wrong_file",  # create: another file than the one that was sent
+    "adapter_ignored",  # chat: as if there were none
+    "extra_adapter",  # create: twice what was asked for
 ]
-ADAPTER_MARK = b"general.type" + (8).to_bytes(4, "little") + (7).to_bytes(8, "little") + b"adapter"
 CHATML = "<|im_start|>"
 
 
@@ -69,12 +71,12 @@ class FakeOllama:
 
     def __init__(self, version: Version = "0.35.0") -> None:
         self.version = version
-        self.numbers = tuple(int(part) for part in version.split("."))
         self.blobs: dict[str, bytes] = {}
         self.models: dict[str, Model] = {}
         self.loaded: dict[str, str] = {}  # the weights' digest → the model that has its one runner
         self.loads = 0
         self.requests: list[Request] = []
+        self.pulls: list[str] = []  # names that it had to fetch from outside
         self.misbehave: Misbehaviour = ""
         self.release = threading.Event()
         self.gone = threading.Event()  # set when a client left in the middle of a stream
@@ -101,6 +103,10 @@ class FakeOllama:
         self._thread.join()
 
     @property
+    def numbers(self) -> tuple[int, ...]:
+        return tuple(int(part) for part in self.version.split("."))
+
+    @property
     def takes_adapters(self) -> bool:
         return self.numbers < (0, 34, 1)
 
@@ -109,6 +115,14 @@ class FakeOllama:
         if found is None:
             raise Refused(404, f'model "{name}" not found')
         return found
+
+    def drop(self, name: str) -> None:
+        """Forget a name, and the files that no other one has."""
+        gone = self.get(name)
+        del self.models[full(name)]
+        held = {layer for model in self.models.values() for layer in (model.weights, *model.adapters)}
+        for layer in {gone.weights, *gone.adapters} - held:
+            self.blobs.pop(layer, None)
 
     def create(self, body: Json) -> Iterator[Json]:
         """Check the request at once, then answer the status lines."""
@@ -134,6 +148,9 @@ class FakeOllama:
             if "typical_p" in parameters:
                 raise Refused(400, 'unknown parameter "typical_p"')
         if source := body.get("from"):
+            if full(source) not in self.models:
+                self.pulls.append(source)
+                raise Refused(500, "pull model manifest: file does not exist")
             base = self.get(source)
             model = replace(base, adapters=[*base.adapters], parameters=dict(base.parameters))
         elif files:
@@ -142,7 +159,10 @@ class FakeOllama:
             raise Refused(400, "neither 'from' or 'files' was specified")
         if len(adapters) > 1:
             raise Refused(400, "only one adapter is currently supported")
-        model.adapters += [self._adapter(digest) for digest in adapters.values()]
+        for digest in adapters.values():
+            self._add(model, self._sent(digest, 400))
+        if self.misbehave == "extra_adapter":
+            model.adapters *= 2
         model.parameters |= parameters
         model.template = body.get("template") or model.template
         model.system = body.get("system") or model.system
@@ -155,8 +175,9 @@ class FakeOllama:
         if body.get("think") and "thinking" not in model.capabilities:
             raise Refused(400, f'"{name}" does not support thinking')
         messages, options = body.get("messages") or [], body.get("options") or {}
-        if model.adapters and self.numbers < (0, 30, 0) and b"qwen3" in self.blobs.get(model.weights, b""):
-            raise Refused(500, "failed to initialize model: loras are not yet implemented")
+        adapters = [self.blobs.get(adapter, b"") for adapter in model.adapters]
+        if refusal := refused_by_engine(self.blobs.get(model.weights, b""), adapters, self.numbers):
+            raise Refused(500, refusal)
         frame = {"model": name, "created_at": "2026-10-01T00:00:00Z"}
         if not messages:
             unload = body.get("keep_alive") == 0
@@ -167,7 +188,8 @@ class FakeOllama:
         if body.get("_debug_render_only"):
             rendered = {"rendered_template": prompt_of(model, messages, reads_jinja=self.numbers >= (0, 30, 0))}
             return iter([{**frame, "message": says(""), "done": True, "_debug_info": rendered}])
-        return self._answer(frame, name, str(messages[-1]["content"]), options)
+        speaker = model.weights[:8] if self.misbehave == "adapter_ignored" else name
+        return self._answer(frame, speaker, str(messages[-1]["content"]), options)
 
     def show(self, name: str) -> Json:
         model = self.get(name)
@@ -176,6 +198,7 @@ class FakeOllama:
             for key, value in model.parameters.items()
             for item in (value if isinstance(value, list) else [value])
         ]
+        weights = read(self.blobs.get(model.weights, b""))
         store = "/usr/share/ollama/.ollama/models/blobs/sha256-"
         adapters = "".join(f"ADAPTER {store}{adapter}\n" for adapter in model.adapters)
         return {
@@ -184,7 +207,8 @@ class FakeOllama:
             "template": model.template or "{{ .Prompt }}",
             "system": model.system,
             "details": _details(),
-            "model_info": {"general.architecture": "llama"},
+            "model_info": weights.model_info(),
+            "tensors": weights.listed(),
             "capabilities": model.capabilities,
             "modified_at": "2026-10-01T00:00:00Z",
         }
@@ -196,35 +220,38 @@ class FakeOllama:
         ]
 
     def _from_files(self, files: Json) -> Model:
-        weights, size, adapters = "", 0, list[str]()
+        model = Model("", 0)
         for digest in files.values():
-            found = self.blobs.get(digest.removeprefix("sha256:"))
-            if found is None:
-                raise Refused(500, f"open /models/blobs/{digest.replace(':', '-')}: no such file or directory")
-            if not found.startswith(b"GGUF"):
-                raise Refused(400, "unknown type")
-            if ADAPTER_MARK in found:
-                if not self.takes_adapters:
-                    raise Refused(400, "LoRA adapters are no longer supported")
-                adapters.append(digest.removeprefix("sha256:"))
-            else:
-                weights, size = digest.removeprefix("sha256:"), len(found)
-        template, jinja = "", chat_template(self.blobs.get(weights, b""))
-        if jinja and not self.stranger and CHATML in jinja:
-            template = "chatml"
+            self._add(model, self._sent(digest, 500))
+        content = self.blobs.get(model.weights, b"")
+        model.jinja = chat_template(content)
+        if model.jinja and not self.stranger and CHATML in model.jinja:
+            model.template = "chatml"
         if (0, 30, 0) <= self.numbers < (0, 34, 1):  # llama-quantize COPY writes another file
-            weights = hashlib.sha256(b"copy of " + weights.encode()).hexdigest()
+            model.weights = hashlib.sha256(b"copy of " + model.weights.encode()).hexdigest()
+            self.blobs[model.weights] = content
         if self.misbehave == "wrong_file":
-            weights = "0" * 64
-        return Model(weights, size, adapters, template, jinja)
+            model.weights = "0" * 64
+        return model
 
-    def _adapter(self, digest: str) -> str:
+    def _sent(self, digest: str, status: int) -> str:
+        """Answer the hex of a file that was uploaded before."""
         found = self.blobs.get(digest.removeprefix("sha256:"))
         if found is None:
-            raise Refused(400, f"open /models/blobs/{digest.replace(':', '-')}: no such file or directory")
+            raise Refused(status, f"open /models/blobs/{digest.replace(':', '-')}: no such file or directory")
         if not found.startswith(b"GGUF"):
-            raise Refused(400, "supplied file was not in GGUF format")
+            raise Refused(400, "supplied file was not in GGUF format" if status == 400 else "unknown type")
         return digest.removeprefix("sha256:")
+
+    def _add(self, model: Model, sha: str) -> None:
+        """Add a file to a model. What kind of layer it is says the file; nothing else about it is looked at."""
+        model.size += len(self.blobs[sha])
+        if not read(self.blobs[sha]).is_adapter:
+            model.weights = sha
+        elif self.takes_adapters:
+            model.adapters.append(sha)
+        else:
+            raise Refused(400, "LoRA adapters are no longer supported")
 
     def _statuses(self, name: str, model: Model, *, from_files: bool) -> Iterator[Json]:
         yield {"status": "parsing GGUF"}

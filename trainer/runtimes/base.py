@@ -6,7 +6,7 @@ A runtime is reached over HTTP or is a fake; it never runs in the web process.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -60,7 +60,8 @@ class Publication:
     """A finished model version, ready for a runtime. `merged` and `adapter` are None for the base itself.
 
     `template` is Ollama's (Go); None keeps the one inside the GGUF, which is the one that was trained with. `system`,
-    `stop`, `context` and `answer_tokens` hold for whoever asks without saying otherwise.
+    `stop`, `context` and `answer_tokens` hold for whoever asks without saying otherwise. `on` is for Ollama: the name
+    that the base has there, on which only the adapter is put; empty stands for one merged file.
     """
 
     tag: str
@@ -72,6 +73,8 @@ class Publication:
     stop: tuple[str, ...] = ()
     context: int = 2048
     answer_tokens: int = 1024
+    on: str = ""
+    base_sha256: str = ""  # of the base's file, by which `on` is known to be that base
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,13 @@ class Runtime(Protocol):
 
     def remove(self, tag: str) -> None:
         """Drop a name and what only it used; ModelMissing when it is not there."""
+        ...
+
+    def frees(self, besides: Collection[str] = ()) -> dict[str, int]:
+        """Answer the octets that dropping each name alone would free in the runtime, as if it had not those `besides`.
+
+        What several names share is freed by none. Empty where models are served from our own files.
+        """
         ...
 
     def chat(self, tag: str, messages: Sequence[Message], options: ChatOptions, side: int = 0) -> Generator[Chunk]:

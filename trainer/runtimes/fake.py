@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from trainer.runtimes.base import (
@@ -91,6 +91,10 @@ class FakeRuntime:
         self._called(Call("remove", tag))
         self._get(tag)
         del self.served[tag], self.publications[tag]
+
+    def frees(self, besides: Collection[str] = ()) -> dict[str, int]:
+        del besides
+        return {}
 
     def chat(self, tag: str, messages: Sequence[Message], options: ChatOptions, side: int = 0) -> Generator[Chunk]:
         self._called(Call("chat", tag, None, tuple(messages), options, side))

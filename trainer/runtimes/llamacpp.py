@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError
@@ -143,6 +143,11 @@ class LlamaCppRuntime:
         with changing_served(self.home) as served:
             if served.tags.pop(tag, None) is None:
                 raise missing(tag, WHERE)
+
+    def frees(self, besides: Collection[str] = ()) -> dict[str, int]:
+        """Nothing: what is served are the versions' own files."""
+        del besides
+        return {}
 
     def chat(self, tag: str, messages: Sequence[Message], options: ChatOptions, side: int = 0) -> Generator[Chunk]:
         """Stream an answer, starting the model if need be. If it is replaced before the first word, ask once more."""

@@ -10,6 +10,8 @@ from typing import Any
 from trainer import net
 from trainer.runtimes.base import Publication
 
+MODELFILE, ADAPTER_MODELFILE = "Modelfile", "Modelfile.adapter"
+
 
 @dataclass(frozen=True)
 class ByHand:
@@ -21,10 +23,11 @@ class ByHand:
 
 
 def create_body(publication: Publication, digest: str) -> net.Json:
-    """Answer the body of /api/create for an uploaded file."""
+    """Answer the body of /api/create for an uploaded file: the whole model, or the adapter that is put on a base."""
+    uploaded = {file_of(publication): f"sha256:{digest}"}
     body: net.Json = {
         "model": publication.tag,
-        "files": {"model.gguf": f"sha256:{digest}"},
+        **({"from": publication.on, "adapters": uploaded} if publication.on else {"files": uploaded}),
         "parameters": parameters(publication),
         "stream": True,
     }
@@ -35,6 +38,11 @@ def create_body(publication: Publication, digest: str) -> net.Json:
     return body
 
 
+def file_of(publication: Publication) -> str:
+    """Answer which of a version's files goes into Ollama."""
+    return "adapter.gguf" if publication.on else "model.gguf"
+
+
 def parameters(publication: Publication) -> dict[str, Any]:
     """Answer what holds for whoever asks without saying otherwise, by Ollama's names."""
     found: dict[str, Any] = {"num_ctx": publication.context, "num_predict": publication.answer_tokens}
@@ -42,8 +50,8 @@ def parameters(publication: Publication) -> dict[str, Any]:
 
 
 def modelfile(publication: Publication) -> str:
-    """Write the Modelfile for `ollama create NAME -f Modelfile`, beside model.gguf."""
-    lines = ["FROM ./model.gguf"]
+    """Write the Modelfile for `ollama create NAME -f Modelfile`, beside the version's files."""
+    lines = [f"FROM {publication.on}", "ADAPTER ./adapter.gguf"] if publication.on else ["FROM ./model.gguf"]
     if publication.template is not None:
         lines.append(f"TEMPLATE {_quoted(publication.template)}")
     if publication.system is not None:
@@ -56,20 +64,22 @@ def modelfile(publication: Publication) -> str:
 
 def by_hand(publication: Publication, address: str, *, token: bool = False) -> ByHand:
     """Write the commands that load a version. `token`: the server asks for one, which is read from $OLLAMA_TOKEN."""
-    tag = shlex.quote(publication.tag)
+    tag, file = shlex.quote(publication.tag), file_of(publication)
     key = ' -H "Authorization: Bearer $OLLAMA_TOKEN"' if token else ""
     body = shlex.quote(json.dumps(create_body(publication, "@DIGEST@"), ensure_ascii=False))
     body = body.replace("@DIGEST@", """'"$DIGEST"'""")
+    models = f"-m {shlex.quote(str(publication.base))} --lora adapter.gguf" if publication.on else "-m model.gguf"
     return ByHand(
-        ollama=f"OLLAMA_HOST={address} ollama create {tag} -f Modelfile\nOLLAMA_HOST={address} ollama run {tag}",
+        ollama=f"OLLAMA_HOST={address} ollama create {tag} -f {ADAPTER_MODELFILE if publication.on else MODELFILE}\n"
+        f"OLLAMA_HOST={address} ollama run {tag}",
         curl="\n".join(
             (
-                "DIGEST=$(sha256sum model.gguf | cut -d ' ' -f 1)",
-                f'curl -f{key} -T model.gguf -X POST "{address}/api/blobs/sha256:$DIGEST"',
+                f"DIGEST=$(sha256sum {file} | cut -d ' ' -f 1)",
+                f'curl -f{key} -T {file} -X POST "{address}/api/blobs/sha256:$DIGEST"',
                 f"curl -f{key} {address}/api/create -d {body}",
             )
         ),
-        llama_server=f"llama-server -m model.gguf --jinja --alias {tag} -c {publication.context} "
+        llama_server=f"llama-server {models} --jinja --alias {tag} -c {publication.context} "
         f'-n {publication.answer_tokens} --host 127.0.0.1 --port 8080 --api-key "$KEY"',
     )
 

@@ -8,18 +8,15 @@ finished that ended without `success`. Facts: server/routes.go and server/create
 from __future__ import annotations
 
 import hashlib
-import ipaddress
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import httpx
-
 from trainer import net
-from trainer.gguf_check import BadGguf, check
-from trainer.runtimes import ollama_versions, prompt
+from trainer.gguf_check import BadGguf, GgufSummary, check
+from trainer.runtimes import ollama_adapter, ollama_versions, prompt
 from trainer.runtimes.base import (
     SAMPLING,
     ChatOptions,
@@ -30,11 +27,12 @@ from trainer.runtimes.base import (
     RuntimeUnavailable,
     ServedModel,
     check_name,
-    missing,
 )
-from trainer.runtimes.failures import clean, told
+from trainer.runtimes.failures import clean
 from trainer.runtimes.modelfile import create_body
-from trainer.runtimes.ollama_answers import details, last, listed, share, short, words
+from trainer.runtimes.ollama_answers import details, last, listed, share, short
+from trainer.runtimes.ollama_layers import freed, layers
+from trainer.runtimes.ollama_wire import Wire
 from trainer.spec import Message
 
 PIECE = 1 << 20
@@ -42,22 +40,18 @@ SLOWEST_DISK = 20e6  # bytes a second: an old Ollama rewrites a file between two
 
 
 class OllamaRuntime:
-    """An Ollama server. Publishing uploads one finished GGUF: the only form that every version takes."""
+    """An Ollama server. Publishing uploads one finished GGUF, which every version takes, or an adapter for its base."""
 
     name = "ollama"
 
     def __init__(self, url: str, token: str | None = None) -> None:
-        try:
-            self.url = net.checked_url(url)
-        except net.BadUrl as error:
-            raise RuntimeFailure(f"Ollama's address cannot be used. {error}") from error
-        self.token = token
+        self._wire = Wire(url, token)
         self.first_seconds = net.FIRST_SECONDS
         self.idle_seconds = net.IDLE_SECONDS
 
     def version(self) -> str:
         """Answer Ollama's version; refuse one with known holes that our files would pass through."""
-        version = str(self._ask("GET", "/api/version").get("version", ""))
+        version = str(self._wire.ask("GET", "/api/version").get("version", ""))
         if ollama_versions.is_unsafe(version):
             raise RuntimeFailure(
                 f"Ollama {clean(version)} is too old to be safe: a damaged model file can make it give away other "
@@ -73,47 +67,66 @@ class OllamaRuntime:
                 f"Ollama {clean(version) or '(unknown version)'} has a known security hole (CVE-2026-103663): whoever "
                 "reaches it can run programs on its machine. Update Ollama to 0.35.0 or later."
             )
-        if not _is_local(self.url):
+        if not self._wire.is_local:
             found.append(
-                f"Ollama runs on another machine ({httpx.URL(self.url).host}). Questions and answers leave this one, "
+                f"Ollama runs on another machine ({self._wire.host}). Questions and answers leave this one, "
                 "and Ollama asks nobody for a password. Make sure that only Curator reaches it."
             )
         return found
 
     def models(self) -> list[ServedModel]:
-        return [listed(entry) for entry in self._ask("GET", "/api/tags").get("models") or []]
+        return [listed(entry) for entry in self._wire.ask("GET", "/api/tags").get("models") or []]
 
     def show(self, tag: str) -> ServedModel:
         return self._described(tag, self._show(tag))
 
     def publish(self, publication: Publication, progress: Progress) -> ServedModel:
-        """Upload the merged GGUF (the base's for the base itself), create the model, and read it back."""
-        tag, path = check_name(publication.tag), publication.merged or publication.base
-        version = self.version()
-        try:
-            summary = check(path, whole=True)
-        except BadGguf as error:
-            raise RuntimeFailure(str(error)) from error
-        if not summary.chat_template:
+        """Upload a file, create the model, and read it back.
+
+        The file is the merged GGUF, the base's for the base itself, or the adapter for a publication `on` a base.
+        """
+        tag, version = check_name(publication.tag), self.version()
+        base: net.Json = {}
+        if publication.on:
+            path, summary = ollama_adapter.checked_file(publication, version)
+            base = self._show(publication.on)  # asked for first: Ollama fetches a name that it does not know
+            ollama_adapter.check_base(publication, summary, base)
+        else:
+            path, summary = _checked(publication.merged or publication.base)
+        template = summary.chat_template
+        if not template:
             raise RuntimeFailure(
                 f"{path.name} has no chat template, so nobody knows how to ask it. Teach another base."
             )
         patience = self.idle_seconds + path.stat().st_size / SLOWEST_DISK
         digest = self._upload(path, patience, progress)
         self._create(publication, digest, patience, progress)
-        self._ask_as_taught(
-            publication, summary.chat_template, lambda better: self._create(better, digest, patience, progress)
-        )
-        shown = self._show(tag)
-        if ollama_versions.keeps_digests(version) and f"sha256-{digest}" not in str(shown.get("modelfile", "")):
-            raise RuntimeFailure(f"Ollama created {tag!r} but not from the file that was sent. Publish it again.")
+        try:
+            self._ask_as_taught(publication, template, lambda one: self._create(one, digest, patience, progress))
+            shown = self._show(tag)
+            if publication.on:
+                ollama_adapter.check_made(publication, digest, base, shown)
+            elif ollama_versions.keeps_digests(version) and digest not in layers(shown).weights:
+                raise RuntimeFailure(f"Ollama created {tag!r} but not from the file that was sent. Publish it again.")
+        except RuntimeUnavailable:
+            raise
+        except RuntimeFailure:
+            with suppress(RuntimeFailure):
+                self.remove(tag)  # nobody is to be answered by it
+            raise
         return self._described(tag, shown)
 
     def copy(self, source: str, destination: str) -> None:
-        self._ask("POST", "/api/copy", {"source": source, "destination": check_name(destination)}, tag=source)
+        self._wire.ask("POST", "/api/copy", {"source": source, "destination": check_name(destination)}, tag=source)
 
     def remove(self, tag: str) -> None:
-        self._ask("DELETE", "/api/delete", {"model": check_name(tag)}, tag=tag)
+        self._wire.ask("DELETE", "/api/delete", {"model": check_name(tag)}, tag=tag)
+
+    def frees(self, besides: Collection[str] = ()) -> dict[str, int]:
+        """Answer what dropping each name frees; every model is asked what it is made of, which takes milliseconds."""
+        apart = {short(name) for name in besides}
+        counted = [model for model in self.models() if model.tag not in apart]
+        return freed({model.tag: (model.size, layers(self._show(model.tag))) for model in counted})
 
     def chat(self, tag: str, messages: Sequence[Message], options: ChatOptions, side: int = 0) -> Generator[Chunk]:
         """Stream an answer. Ollama keeps its own caches, so `side` says nothing to it."""
@@ -130,9 +143,8 @@ class OllamaRuntime:
                 **({"stop": list(options.stop)} if options.stop else {}),
             },
         }
-        waits = {"first": self.first_seconds, "idle": self.idle_seconds}
-        with self._failures(), self._client() as http, net.stream(http, "/api/chat", body, **waits) as response:
-            for part in self._parts(response, tag):
+        with self._wire.stream("/api/chat", body, first=self.first_seconds, idle=self.idle_seconds) as parts:
+            for part in parts:
                 text = str((part.get("message") or {}).get("content") or "")
                 if part.get("done"):
                     yield last(text, part)
@@ -142,11 +154,9 @@ class OllamaRuntime:
         raise RuntimeUnavailable("Ollama broke the answer off. Ask again; if it stays so, look at Ollama's log.")
 
     def _create(self, publication: Publication, digest: str, patience: float, progress: Progress) -> None:
-        body = create_body(publication, digest)
-        waits = {"first": patience, "idle": patience}
-        status = ""
-        with self._failures(), self._client() as http, net.stream(http, "/api/create", body, **waits) as response:
-            for part in self._parts(response, publication.tag):
+        body, status = create_body(publication, digest), ""
+        with self._wire.stream("/api/create", body, first=patience, idle=patience) as parts:
+            for part in parts:
                 status = clean(str(part.get("status", "")))
                 progress(status, share(part))
         if status != "success":
@@ -158,7 +168,7 @@ class OllamaRuntime:
     def _ask_as_taught(self, publication: Publication, template: str, create: Callable[[Publication], None]) -> None:
         """Create a model once more with a template of ours where Ollama's own rules make other prompts than the GGUF's.
 
-        The server is asked rather than its version looked up in a table; what cannot be put right is taken away again.
+        The server is asked rather than its version looked up in a table; what cannot be put right is refused.
         """
         ask = partial(self._prompt, publication.tag)
         if prompt.asked_as_taught(publication, template, ask):
@@ -168,7 +178,6 @@ class OllamaRuntime:
             create(replace(publication, template=ours))
             if prompt.asked_as_taught(publication, template, ask):
                 return
-        self.remove(publication.tag)
         raise RuntimeFailure(
             f"Ollama would put questions to {publication.tag!r} otherwise than it was taught. Update Ollama to 0.35.0 "
             "or later, or use the embedded runtime."
@@ -177,7 +186,7 @@ class OllamaRuntime:
     def _prompt(self, tag: str, messages: Sequence[Message]) -> str | None:
         """Answer the prompt that Ollama makes of messages, which it tells since 0.11.5; None where it does not."""
         body = {**self._turns(tag, messages), "stream": False, "_debug_render_only": True}
-        told = self._ask("POST", "/api/chat", body, tag=tag).get("_debug_info")
+        told = self._wire.ask("POST", "/api/chat", body, tag=tag).get("_debug_info")
         return told.get("rendered_template") if isinstance(told, dict) else None
 
     def _turns(self, tag: str, messages: Sequence[Message]) -> net.Json:
@@ -193,7 +202,7 @@ class OllamaRuntime:
             sha.update(piece)
         digest = sha.hexdigest()
         place = f"/api/blobs/sha256:{digest}"
-        with self._failures(), net.client(self.url, token=self.token, timeout=patience) as http:
+        with self._wire.failures(), self._wire.client(patience) as http:
             if http.head(place).status_code == 200:
                 progress("uploading", 1.0)
                 return digest
@@ -205,13 +214,13 @@ class OllamaRuntime:
             )
             response = http.send(sent, stream=True)
             try:
-                self._checked(net.read(response), path.name)
+                self._wire.check(net.read(response), path.name)
             finally:
                 response.close()
         return digest
 
     def _show(self, tag: str) -> net.Json:
-        return self._ask("POST", "/api/show", {"model": tag}, tag=tag)
+        return self._wire.ask("POST", "/api/show", {"model": tag}, tag=tag)
 
     def _described(self, tag: str, shown: net.Json) -> ServedModel:
         name = short(tag)
@@ -221,55 +230,12 @@ class OllamaRuntime:
         found["parameters"] = str(shown.get("parameters") or "")
         return ServedModel(tag, mine.size, mine.digest, found)
 
-    def _client(self) -> httpx.Client:
-        return net.client(self.url, token=self.token)
 
-    def _ask(self, method: str, path: str, body: object = None, tag: str = "") -> net.Json:
-        with self._failures(), self._client() as http:
-            answer = net.fetch(http, method, path, body)
-            self._checked(answer, tag)
-            return answer.json() if answer.body.strip() else {}
-
-    def _parts(self, response: httpx.Response, tag: str) -> Iterator[net.Json]:
-        """Yield a stream's objects. A failure may come with any of them, under status 200."""
-        if response.status_code != 200:
-            self._checked(net.read(response), tag)
-        for part in net.ndjson(response):
-            if part.get("error"):
-                raise RuntimeFailure(words(part))
-            yield part
-
-    def _checked(self, answer: net.Answer, subject: str) -> None:
-        if answer.ok:
-            return
-        if answer.status == 404 and subject:
-            raise missing(subject, "Ollama")
-        if answer.status in (401, 403):
-            raise RuntimeFailure(f"Ollama at {self.url} refuses the token. Check it in the settings.")
-        if 300 <= answer.status < 400:
-            raise RuntimeFailure(f"{self.url} sends us on to another address, which is not followed. Set the real one.")
-        if answer.status == 503:
-            raise RuntimeUnavailable("Ollama is busy: it has too many questions at once. Try again in a moment.")
-        try:
-            sentence = words(answer.json())
-        except net.BadAnswer:
-            sentence = f"What answers at {self.url} is not Ollama, or Ollama is broken (status {answer.status})."
-        raise RuntimeFailure(sentence)
-
-    def _failures(self) -> AbstractContextManager[None]:
-        return told(
-            down=f"Ollama does not answer at {self.url}. Start it, or correct its address; nothing is lost.",
-            silent=f"Ollama at {self.url} has gone silent. Try again; if it stays so, restart Ollama.",
-            broken=f"Ollama at {self.url} broke off. Try again; if it stays so, look at Ollama's log.",
-        )
-
-
-def _is_local(url: str) -> bool:
-    host = httpx.URL(url).host
+def _checked(path: Path) -> tuple[Path, GgufSummary]:
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        return path, check(path, whole=True)
+    except BadGguf as error:
+        raise RuntimeFailure(str(error)) from error
 
 
 def _pieces(path: Path, status: str, size: int, progress: Progress) -> Iterator[bytes]:

@@ -49,4 +49,8 @@ def words(part: net.Json) -> str:
         return f"Ollama's disk is full. Make room on its machine, or retire old versions, then load it again. ({said})"
     if "digest mismatch" in said:
         return f"The file was damaged on its way to Ollama, or changed meanwhile. Load it again. ({said})"
+    if "no longer supported" in said or "not yet implemented" in said:
+        return f"This Ollama cannot use an adapter. It says: {said}"
+    if "process has terminated" in said:
+        return f"Ollama's engine ended when it was to load the model. Ollama's log says why. It says: {said}"
     return f"Ollama could not do that. It says: {said}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Never
 
@@ -62,10 +63,61 @@ def end_of(publication: Publication) -> str:
 
 
 def go_template(template: str, end: str) -> str | None:
-    """Write the same rule in Go's template language, None where there is none that gives the same prompts.
+    """Write the same rule in Go's template language, None where there is none that gives the same prompts."""
+    around = _around(template, end)
+    if around is None:
+        return None
+    parts = [
+        f"{{{{ if not .System }}}}{_go(around.before)}{{{{ end }}}}{{{{ range .Messages }}}}",
+        f'{{{{ if eq .Role "user" }}}}{_go(around.question)}{{{{ .Content }}}}{_go(around.asked)}',
+        f'{{{{ else if eq .Role "assistant" }}}}{{{{ .Content }}}}{_go(around.answered)}',
+    ]
+    if around.system:
+        before, after = around.system
+        parts.append(f'{{{{ else if eq .Role "system" }}}}{_go(before)}{{{{ .Content }}}}{_go(after)}')
+    return "".join([*parts, "{{ end }}{{ end }}"])
 
-    A template is asked what it writes around each message. What stands between two messages is cut where the words
-    before every question begin to agree; where exactly does not matter, because questions and answers take turns.
+
+def for_every_ollama(publication: Publication, template: str) -> Publication:
+    """Add a template that every Ollama knows from 0.1.14 on, and the system prompt that it takes for granted.
+
+    Such a template writes one turn, .System .Prompt .Response, and cannot tell the first turn from others: what stands
+    before a first question can only be said as a system prompt. Where it is none, nothing is added.
+    """
+    around = _around(template, end_of(publication))
+    if around is None:
+        return publication
+    system = publication.system
+    if around.before and system is None:
+        before, after = around.system or ("", "")
+        if not around.system or not (around.before.startswith(before) and around.before.endswith(after)):
+            return publication
+        system = around.before[len(before) : len(around.before) - len(after)]
+    asked = f"{{{{ if .Prompt }}}}{_go(around.question)}{{{{ .Prompt }}}}{_go(around.asked)}{{{{ end }}}}"
+    answered = f"{{{{ if .Response }}}}{{{{ .Response }}}}{_go(around.answered)}{{{{ end }}}}"
+    said = ""
+    if around.system:
+        before, after = around.system
+        said = f"{{{{ if .System }}}}{_go(before)}{{{{ .System }}}}{_go(after)}{{{{ end }}}}"
+    return replace(publication, template=said + asked + answered, system=system)
+
+
+@dataclass(frozen=True)
+class _Around:
+    """What a template writes: before all, before and after a question, after an answer, around a system prompt."""
+
+    before: str
+    question: str
+    asked: str
+    answered: str
+    system: tuple[str, str] | None
+
+
+def _around(template: str, end: str) -> _Around | None:
+    """Ask a template what it writes around each message; None where that depends on more than who speaks.
+
+    What stands between two messages is cut where the words before every question begin to agree; where exactly does
+    not matter, because questions and answers take turns.
     """
     try:
         plain = rendered(template, _talk(), end)
@@ -75,20 +127,12 @@ def go_template(template: str, end: str) -> str | None:
     asked, _, rest = rest.partition(ANSWER)
     between, _, last = rest.partition(NEXT)
     system = _around_system(template, end)
-    common = _common_end([before, between, *([system[1]] if system else [])])
-    cut = len(common)
+    question = _common_end([before, between, *([system[1]] if system else [])])
+    cut = len(question)
     if last != asked or not between:
         return None
-    parts = [
-        f"{{{{ if not .System }}}}{_go(_without(before, cut))}{{{{ end }}}}{{{{ range .Messages }}}}",
-        f'{{{{ if eq .Role "user" }}}}{_go(common)}{{{{ .Content }}}}{_go(asked)}',
-        f'{{{{ else if eq .Role "assistant" }}}}{{{{ .Content }}}}{_go(_without(between, cut))}',
-    ]
-    if system:
-        parts.append(
-            f'{{{{ else if eq .Role "system" }}}}{_go(system[0])}{{{{ .Content }}}}{_go(_without(system[1], cut))}'
-        )
-    return "".join([*parts, "{{ end }}{{ end }}"])
+    around = (system[0], _without(system[1], cut)) if system else None
+    return _Around(_without(before, cut), question, asked, _without(between, cut), around)
 
 
 def _talks(end: str) -> list[list[Message]]:

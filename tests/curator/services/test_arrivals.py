@@ -23,8 +23,8 @@ from tests.factories import reload
 from tests.fakes.hub import FakeHub
 from tests.trainer.bases.store import OllamaStore
 from tests.trainer.originals import write_original
-from tests.trainer.runtimes.conftest import write_adapter
 from tests.trainer.tiny import Shape, tiny_weights, write_tiny_llama_gguf
+from tests.trainer.tiny_lora import write_adapter
 from trainer.bases import hub, ollama_store, refusals
 
 

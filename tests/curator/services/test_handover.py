@@ -36,11 +36,20 @@ def publication(room: Classroom, version: ModelVersion) -> Publication:
         return handover.of_version(session, version)
 
 
+TEMPLATE = (
+    '{{ if .System }}{{ "<|im_start|>system\\n" }}{{ .System }}{{ "<|im_end|>\\n" }}{{ end }}'
+    '{{ if .Prompt }}{{ "<|im_start|>user\\n" }}{{ .Prompt }}{{ "<|im_end|>\\n<|im_start|>assistant\\n" }}{{ end }}'
+    '{{ if .Response }}{{ .Response }}{{ "<|im_end|>\\n" }}{{ end }}'
+)
+"""Of the tiny base's chat template: in words that every Ollama knows from 0.1.14 on."""
+
+
 def test_a_modelfile_says_all_that_the_api_is_told(room: Classroom, version: ModelVersion):
     body = create_body(publication(room, version), "abc")
 
     assert (Path(version.folder) / "Modelfile").read_text().splitlines() == [
         "FROM ./model.gguf",
+        f'TEMPLATE """{TEMPLATE}"""',
         'SYSTEM """Be brief."""',
         "PARAMETER num_ctx 2048",
         "PARAMETER num_predict 1024",
@@ -71,7 +80,8 @@ def test_the_card_tells_lineage_and_evaluation_and_no_path(room: Classroom, vers
 
 def test_the_commands_by_hand_do_what_publishing_does(room: Classroom, version: ModelVersion):
     """The curl form is taken apart as a shell would, and sent to an Ollama."""
-    found = publication(room, version)
+    with open_session(room.engine) as session:
+        found = handover.for_hands(session, version)
     said = by_hand(found, "http://127.0.0.1:11434/proxy", token=True)
 
     assert f"ollama create {version.tag} -f Modelfile" in said.ollama
@@ -86,13 +96,40 @@ def test_the_commands_by_hand_do_what_publishing_does(room: Classroom, version: 
 
 def test_a_version_can_be_taken_away_whole(room: Classroom, version: ModelVersion, tmp_path: Path):
     with open_session(room.engine) as session:
-        files = handover.export(session, version, tmp_path / "out" / "v1")
+        files = handover.export(session, version, tmp_path / "out" / "v1", room.settings)
         with pytest.raises(Conflict, match="not empty"):
-            handover.export(session, version, tmp_path / "out" / "v1")
+            handover.export(session, version, tmp_path / "out" / "v1", room.settings)
 
     assert [file.name for file in files] == ["model.gguf", "adapter.gguf", "Modelfile", "README.md"]
     assert sha256_of(files[0]) == sha256_of(Path(version.folder) / "model.gguf")
     assert "evaluation.json" not in {file.name for file in files[0].parent.iterdir()}, "it quotes the dataset"
+
+
+def test_a_version_that_is_to_be_an_adapter_says_how_by_hand(room: Classroom, version: ModelVersion, tmp_path: Path):
+    wished = room.settings.model_copy(update={"ollama_form": "adapter"})
+    with open_session(room.engine) as session:
+        assert handover.adapter_commands(session, version, room.settings) is None
+        handover.export(session, version, tmp_path / "v1", wished)
+        said, found = handover.adapter_commands(session, version, wished), handover.on_base(session, version)
+
+    assert said is not None
+    base = found.on
+    assert base.startswith("base-")
+    assert (tmp_path / "v1" / "Modelfile.adapter").read_text().splitlines() == [
+        f"FROM {base}",
+        "ADAPTER ./adapter.gguf",
+        'SYSTEM """Be brief."""',
+        "PARAMETER num_ctx 2048",
+        "PARAMETER num_predict 1024",
+        'PARAMETER stop """<|im_end|>"""',
+    ]
+    assert f"ollama create {version.tag} -f Modelfile.adapter" in said.ollama
+    assert f"-m {found.base} --lora adapter.gguf --jinja" in said.llama_server
+    digest, upload, create = said.curl.splitlines()
+    assert "sha256sum adapter.gguf" in digest and "-T adapter.gguf" in upload
+    body = json.loads(shlex.split(create.replace('"$DIGEST"', "abc"))[-1])
+    assert body == create_body(found, "abc")
+    assert (body["from"], body["adapters"]) == (base, {"adapter.gguf": "sha256:abc"})
 
 
 def test_only_a_versions_own_files_can_be_asked_for(version: ModelVersion):

@@ -21,21 +21,36 @@ from trainer.rundir import sha256_of
 from trainer.runtimes.ollama import OllamaRuntime
 
 CURRENT = "ferry:current"
+FILES = {"merged": "model.gguf", "adapter": "adapter.gguf"}
 
 
 class Killed(BaseException):
     """The process is gone: nothing in it may catch this and carry on."""
 
 
+@pytest.fixture(params=["merged", "adapter"])
+def form(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
 @pytest.fixture
-def ollama() -> Iterator[FakeOllama]:
-    with FakeOllama() as server:
+def ollama(form: str) -> Iterator[FakeOllama]:
+    with FakeOllama("0.35.0" if form == "merged" else "0.33.0") as server:
         yield server
 
 
 @pytest.fixture
-def room(engine: Engine, settings: Settings, ollama: FakeOllama, tmp_path: Path) -> Classroom:
-    return classroom(engine, settings.model_copy(update={"ollama_url": ollama.url}), tmp_path)
+def room(engine: Engine, settings: Settings, ollama: FakeOllama, form: str, tmp_path: Path) -> Classroom:
+    return classroom(engine, settings.model_copy(update={"ollama_url": ollama.url, "ollama_form": form}), tmp_path)
+
+
+def whole_in(ollama: FakeOllama, version: ModelVersion) -> bool:
+    """Tell whether Ollama has a version's own files under its tag, in the form that was wished."""
+    folder, made = Path(version.folder), ollama.get(version.tag)
+    if version.form == "merged":
+        return (made.weights, made.adapters) == (sha256_of(folder / "model.gguf"), [])
+    base = next(model for name, model in ollama.models.items() if name.startswith("base-"))
+    return (made.weights, made.adapters) == (base.weights, [sha256_of(folder / "adapter.gguf")])
 
 
 def light(room: Classroom) -> None:
@@ -93,23 +108,29 @@ def first(room: Classroom) -> ModelVersion:
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("moment", ["_upload", "_create", "_show", "chat", "loaded"])
+@pytest.mark.parametrize("moment", ["_upload", "_create", "_show", "chat", "loaded", "frees"])
 def test_a_version_whose_publisher_is_killed_is_whole_at_the_next_start(
-    room: Classroom, ollama: FakeOllama, first: ModelVersion, monkeypatch: pytest.MonkeyPatch, moment: str, after: bool
+    room: Classroom,
+    ollama: FakeOllama,
+    first: ModelVersion,
+    monkeypatch: pytest.MonkeyPatch,
+    form: str,
+    moment: str,
+    after: bool,
 ) -> None:
     room.teach()
     with monkeypatch.context() as patch:
         dies(patch, versions if moment == "loaded" else OllamaRuntime, moment, after=after)
         killed(room)
-    assert room.version().state == "built", "half published is not published"
+    assert room.version().state == ("published" if moment == "frees" else "built"), "half published is not published"
     assert in_service(room) == [1]
     assert ollama.get(CURRENT) == ollama.get(first.tag)
 
     start_again(room)
 
     second = room.version()
-    assert (second.state, in_service(room)) == ("published", [1])
-    assert ollama.get(second.tag).weights == sha256_of(Path(second.folder) / "model.gguf")
+    assert (second.state, second.form, second.message, in_service(room)) == ("published", form, "", [1])
+    assert whole_in(ollama, second)
     assert [name for name in ollama.models if name.startswith("ferry:")] == [first.tag, CURRENT, second.tag]
 
 
@@ -121,11 +142,12 @@ def test_an_upload_that_is_cut_off_is_not_taken_for_the_whole(
         patch.setattr("trainer.runtimes.ollama.PIECE", 4096)
         patch.setattr("curator.services.loading.Teller.__call__", _dies_at(0.5))
         killed(room)
-    assert sha256_of(Path(version.folder) / "model.gguf") not in ollama.blobs
+    assert ollama.blobs == {}
     assert ollama.models == {}
 
     start_again(room)
-    assert ollama.get(version.tag).size == (Path(version.folder) / "model.gguf").stat().st_size
+    assert whole_in(ollama, room.version())
+    assert room.version().frees == (Path(version.folder) / FILES[room.version().form]).stat().st_size
 
 
 def _dies_at(share: float) -> Callable[..., None]:

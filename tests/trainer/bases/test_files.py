@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.trainer.runtimes.conftest import write_adapter
 from tests.trainer.tiny import write_tiny_llama_gguf
+from tests.trainer.tiny_lora import write_adapter
 from trainer.bases import files as bases
 from trainer.gguf_check import BadGguf
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.trainer.bases.store import TEMPLATE, OllamaStore
-from tests.trainer.runtimes.conftest import write_adapter
 from tests.trainer.tiny import write_tiny_llama_gguf
+from tests.trainer.tiny_lora import write_adapter
 from trainer.bases import ollama_store
 from trainer.bases.files import NO_TEMPLATE
 from trainer.bases.ollama_store import ADAPTER, MODEL, StoredModel

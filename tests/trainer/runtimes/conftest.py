@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-import gguf
-import numpy as np
 import pytest
 
 from tests.fakes.ollama_server import FakeOllama
 from tests.trainer.tiny import write_tiny_llama_gguf
+from tests.trainer.tiny_lora import write_adapter
+from trainer.runtimes import ollama_versions
 from trainer.runtimes.base import Publication, Runtime
 from trainer.runtimes.embedded import EmbeddedHost
 from trainer.runtimes.fake import FakeRuntime
@@ -32,32 +33,19 @@ class Files:
     adapter: Path
     merged: Path
 
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.base.read_bytes()).hexdigest()
+
+    def on_base(self, tag: str, base: str = "base-1") -> Publication:
+        """The same version, as an adapter on a base that the runtime has by that name."""
+        return replace(self.publication(tag), on=base, base_sha256=self.sha256)
+
     def publication(self, tag: str) -> Publication:
         return Publication(tag, self.base, self.adapter, self.merged, stop=("<|im_end|>",), context=512)
 
     def base_publication(self, tag: str) -> Publication:
         return Publication(tag, self.base, context=512)
-
-
-def write_adapter(base: Path, path: Path, *, seed: int = 1, size: float = 0.3) -> Path:
-    """Write an adapter that changes every attn_v and ffn_down of a llama base, by hand."""
-    draw = np.random.default_rng(seed)
-    reader = gguf.GGUFReader(base)
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_type("adapter")
-    writer.add_string("adapter.type", "lora")
-    writer.add_float32("adapter.lora.alpha", 8.0)
-    for tensor in reader.tensors:
-        if tensor.name.endswith(("attn_v.weight", "ffn_down.weight")):
-            width, rows = (int(side) for side in tensor.shape)
-            a, b = draw.standard_normal((8, width)), draw.standard_normal((rows, 8))
-            writer.add_tensor(f"{tensor.name}.lora_a", (a / np.sqrt(width)).astype(np.float32))
-            writer.add_tensor(f"{tensor.name}.lora_b", (size * b).astype(np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
 
 
 @pytest.fixture(scope="session")
@@ -104,18 +92,24 @@ def ollama() -> Iterator[FakeOllama]:
         "ollama-0.34.1",
         "ollama-0.35.0",
         "ollama-real",
+        "ollama-0.30.0-adapter",
+        "ollama-0.33.0-adapter",
+        "ollama-real-adapter",
         "llamacpp-tiny",
         pytest.param("llamacpp-real", marks=pytest.mark.slow),
     ]
 )
 def runtime(request: pytest.FixtureRequest) -> Iterator[Runtime]:
-    kind, _, version = request.param.partition("-")
+    kind, _, version = request.param.removesuffix("-adapter").partition("-")
     if kind == "fake":
         yield FakeRuntime()
-    elif request.param == "ollama-real":
+    elif version == "real" and kind == "ollama":
         if not REAL_OLLAMA:
             pytest.skip("CURATOR_TEST_OLLAMA_URL names no Ollama")
-        yield OllamaRuntime(REAL_OLLAMA, os.environ.get("CURATOR_TEST_OLLAMA_TOKEN"))
+        real = OllamaRuntime(REAL_OLLAMA, os.environ.get("CURATOR_TEST_OLLAMA_TOKEN"))
+        if request.param.endswith("-adapter") and not ollama_versions.takes_adapters(real.version()):
+            pytest.skip("this Ollama takes no adapters")
+        yield real
     elif kind == "ollama":
         with FakeOllama(version) as server:
             yield OllamaRuntime(server.url)
@@ -128,11 +122,15 @@ def published(request: pytest.FixtureRequest, runtime: Runtime) -> Iterator[Publ
     """A version that the runtime serves under a name of this test's own."""
     real = "-real" in request.node.name  # a real Ollama, too, answers in words only with a model that has some
     made: Files = request.getfixturevalue("real_files" if real else "files")
-    publication = replace(made.publication(f"v-{abs(hash(request.node.nodeid)) % 10**8}"), context=512)
+    tag = f"v-{abs(hash(request.node.nodeid)) % 10**8}"
+    publication = made.publication(tag)
+    if "-adapter" in request.node.name:
+        publication = made.on_base(tag, f"base-{tag}")
+        runtime.publish(made.base_publication(publication.on), lambda _status, _share: None)
     runtime.publish(publication, lambda _status, _share: None)
     yield publication
     for model in runtime.models():
-        if model.tag.startswith(publication.tag):
+        if model.tag.startswith(publication.tag) or model.tag == publication.on:
             runtime.remove(model.tag)
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.trainer.runtimes.conftest import write_adapter
 from tests.trainer.tiny import write_tiny_llama_gguf
+from tests.trainer.tiny_lora import write_adapter
 from trainer.runtimes.base import ChatOptions, RuntimeFailure, RuntimeUnavailable
 from trainer.runtimes.home import changing_served, read_actual, read_served, runtime_folder
 from trainer.runtimes.llamacpp import LlamaCppRuntime

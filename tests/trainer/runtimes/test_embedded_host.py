@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.trainer.runtimes.conftest import write_adapter
+from tests.trainer.tiny_lora import write_adapter
 from trainer.runtimes.base import ChatOptions, Publication, RuntimeFailure, RuntimeUnavailable
 from trainer.runtimes.embedded import MOST_CRASHES, EmbeddedHost
 from trainer.runtimes.home import changing_served, read_actual, read_served, want

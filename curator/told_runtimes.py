@@ -1,0 +1,55 @@
+"""What Ollama's side tells of a failure, as sentences that pages can translate; told.py says how they are found again.
+
+tests/curator/test_translations.py reads trainer/runtimes/ollama*.py and fails for a sentence that is missing.
+"""
+
+from __future__ import annotations
+
+from curator.words import N_
+
+SENTENCES = (
+    N_("It is loaded as one merged file, because it could not be loaded as an adapter: %(reason)s"),
+    N_(
+        "Ollama %(ollama)s takes no adapters any more. This version, which is one, still answers. Load it again, and "
+        "it becomes one merged file."
+    ),
+    N_("With it, Ollama answers just as with the base alone."),
+    N_("%(tag)s was loaded but says nothing. It stays unpublished; teach again."),
+    N_(
+        "Ollama %(version)s is too old to be safe: a damaged model file can make it give away other "
+        "people's chats (CVE-2026-7482). Update Ollama to 0.35.0 or later."
+    ),
+    N_("%(file)s has no chat template, so nobody knows how to ask it. Teach another base."),
+    N_("Ollama created %(tag)s but not from the file that was sent. Publish it again."),
+    N_("Ollama created %(tag)s but not from this base and this adapter alone."),
+    N_(
+        "Ollama stopped creating %(tag)s at %(status)s without an error. Publish it again; "
+        "nothing that is in use has changed."
+    ),
+    N_(
+        "Ollama would put questions to %(tag)s otherwise than it was taught. Update Ollama to 0.35.0 "
+        "or later, or use the embedded runtime."
+    ),
+    N_("Ollama %(version)s takes no adapters; 0.30.0 to 0.34.0 do."),
+    N_("This version has no adapter file."),
+    N_("%(name)s is not kept as a GGUF file in Ollama, so no adapter can be put on it."),
+    N_("%(name)s has an adapter in Ollama already, and both would count."),
+    N_("%(name)s is of another architecture in Ollama than the base that was taught."),
+    N_("%(name)s is not the base that was taught: its weights are others in Ollama."),
+    N_("Ollama has no model %(tag)s. Publish it first, or choose another one."),
+    N_("Ollama broke the answer off. Ask again; if it stays so, look at Ollama's log."),
+    N_("Ollama's address cannot be used. %(error)s"),
+    N_("Ollama at %(address)s refuses the token. Check it in the settings."),
+    N_("%(address)s sends us on to another address, which is not followed. Set the real one."),
+    N_("Ollama is busy: it has too many questions at once. Try again in a moment."),
+    N_("What answers at %(address)s is not Ollama, or Ollama is broken (status %(status)s)."),
+    N_("Ollama does not answer at %(address)s. Start it, or correct its address; nothing is lost."),
+    N_("Ollama at %(address)s has gone silent. Try again; if it stays so, restart Ollama."),
+    N_("Ollama at %(address)s broke off. Try again; if it stays so, look at Ollama's log."),
+    N_("Ollama at %(address)s broke off. Try again; if it stays so, look at Ollama's log. %(error)s"),
+    N_("Ollama's disk is full. Make room on its machine, or retire old versions, then load it again. (%(said)s)"),
+    N_("The file was damaged on its way to Ollama, or changed meanwhile. Load it again. (%(said)s)"),
+    N_("This Ollama cannot use an adapter. It says: %(said)s"),
+    N_("Ollama's engine ended when it was to load the model. Ollama's log says why. It says: %(said)s"),
+    N_("Ollama could not do that. It says: %(said)s"),
+)
