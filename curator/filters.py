@@ -59,16 +59,16 @@ def size(octets: int) -> str:
 
 
 def said(sentence: str) -> str:
-    """Put a sentence that a service stored into the page's language, where the catalogue has it.
+    """Put a sentence, or several, that a service stored into the page's language, where the catalogue has it.
 
     Not `_()` in a template: that marks what it answers as safe HTML and reads a `%` in it as a placeholder.
     """
-    if not sentence:
-        return ""
-    known, figures = told.split(sentence)
-    if "reason" in figures:
-        figures["reason"] = said(figures["reason"])
-    return gettext(known, **figures) if figures else gettext(known)
+    words = list[str]()
+    for known, figures in told.sentences(sentence):
+        if "reason" in figures:
+            figures["reason"] = said(figures["reason"])
+        words.append(gettext(known, **figures) if figures else gettext(known))
+    return ("" if str(get_locale()).startswith("zh") else " ").join(words)
 
 
 def fingerprint(text: str) -> str:

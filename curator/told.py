@@ -1,8 +1,8 @@
-"""What the trainer tells in a run's events, as sentences that pages can translate.
+"""What the trainer tells in a run's events and in the lines of its gate, as sentences that pages can translate.
 
 The trainer knows no languages and writes plain English with the figures in it. Here each of its sentences stands once
-with names in place of figures; a stored one is found again by its words. tests/curator/test_translations.py reads the
-trainer's source and fails for a sentence that is missing.
+with names in place of figures; stored ones are found again by their words, several in a row one after another.
+tests/curator/test_translations.py reads the trainer's source and fails for a sentence that is missing.
 """
 
 from __future__ import annotations
@@ -119,15 +119,77 @@ SENTENCES = (
     N_("%(count)s examples are longer than %(limit)s tokens and are left out."),
     N_("Answers end with %(token)s, which the base's file does not name as its end token."),
     N_("There is no test question, so the questions that chose the best moment are used; they flatter a little."),
+    N_("There is no question that was kept from learning, so nothing can be said about new questions."),
+    N_(
+        "Better on %(better)s, same on %(same)s, worse on %(worse)s of %(asked)s questions (%(old)s before, %(new)s "
+        "now, in nats per word piece; within %(near)s counts as the same)."
+    ),
+    N_("%(right)s of %(all)s past corrections are right now, %(before)s were before."),
+    N_("No past correction is pinned yet."),
+    N_("%(stops)s of %(asked)s answers ended by themselves; at least 9 of 10 must."),
+    N_("%(changed)s of %(asked)s answers are other than the untaught base's."),
+    N_("The next word's likelihood moved altogether where it is served."),
+    N_("The next word's likelihood moved by %(nats)s nats where it is served."),
+    N_("%(same)s of %(all)s prompts become the same tokens in training and in use."),
+    N_("With no weight rounded, what comes next differs by %(nats)s nats at most (%(limit)s is allowed)."),
+    N_("It was not compared with no weight rounded."),
+    N_(
+        "As it is served, rounding included, it differs by %(nats)s (%(limit)s is allowed), for the likeliest word "
+        "alone by %(top)s."
+    ),
+    N_("The merged file differs by %(nats)s (%(limit)s is allowed)."),
+    N_("The merged file differs by %(nats)s."),
+    N_("Not checked: the embedded runtime is not installed here."),
+    N_("The embedded runtime could not be asked."),
+    N_(
+        "The merged file's taught layers are of type %(type)s: held-out loss %(loss)s, against %(new)s before rounding "
+        "and %(old)s untaught; %(share)s of what was learnt is left."
+    ),
+    N_("A version of a type with more bits, made from the same run, keeps more; nothing is taught again."),
+    N_(
+        "%(kept)s of the %(before)s general questions that the base answers right are still right, %(lost)s were lost; "
+        "of all %(asked)s, %(now)s are right now."
+    ),
+    N_(
+        "Learnt from %(count)s approved answers in %(time)s. On %(asked)s questions it never saw: better on "
+        "%(better)s, same on %(same)s, worse on %(worse)s."
+    ),
+    N_("There is no %(file)s to measure yet. Train and convert first."),
+    N_("No question was kept from learning, so nobody can tell what a number type keeps of the lesson."),
+    N_("The rows of %(narrow)s of its %(all)s taught layers do not divide into blocks of this type."),
+    N_("All taught layers of the base are of type %(type)s, which is listed."),
+    N_("Rounded to this type the model's numbers run over, and it answers nothing."),
 )
+
+
+EVERY = (*SENTENCES, *told_runtimes.SENTENCES)
 
 
 def split(sentence: str) -> tuple[str, dict[str, str]]:
     """Answer the sentence with names in place of figures, and the figures; one that is not known stays as it is."""
-    for known in (*SENTENCES, *told_runtimes.SENTENCES):
+    for known in EVERY:
         if found := _pattern(known).fullmatch(sentence):
             return known, found.groupdict()
     return sentence, {}
+
+
+def sentences(text: str) -> list[tuple[str, dict[str, str]]]:
+    """Answer each sentence of a text as `split` does; what comes after the last known one stays as it is."""
+    found: list[tuple[str, dict[str, str]]] = []
+    rest = text
+    while rest:
+        begins = [(known, match) for known in EVERY if (match := _opening(known).match(rest))]
+        if not begins:
+            return [*found, (rest, {})] if found else [split(text)]
+        known, match = min(begins, key=_swallows)
+        found.append((known, match.groupdict()))
+        rest = rest[match.end() :].lstrip()
+    return found
+
+
+def _swallows(begin: tuple[str, re.Match[str]]) -> tuple[int, int]:
+    """Put those last that reach into the next sentence, or take words for a figure."""
+    return begin[1].end(), -len(begin[1].groups())
 
 
 @cache
@@ -135,3 +197,10 @@ def _pattern(sentence: str) -> re.Pattern[str]:
     """Answer what a sentence looks like with figures in it."""
     words = PLACE.split(sentence)  # text and names in turn
     return re.compile("".join(f"(?P<{part}>.+?)" if at % 2 else re.escape(part) for at, part in enumerate(words)), re.S)
+
+
+@cache
+def _opening(sentence: str) -> re.Pattern[str]:
+    """Answer what a text looks like that begins with a sentence; one that ends in a figure goes on to the text's end."""
+    end = r"\Z" if sentence.endswith(")s") else r"(?=\s|\Z)"
+    return re.compile(_pattern(sentence).pattern + end, re.S)

@@ -20,7 +20,7 @@ STATES = (
     N_("built"), N_("published"), N_("in service"), N_("retired"),
 )  # fmt: skip
 VERDICTS = (N_("accept"), N_("reject"), N_("skip"), N_("unsure"))
-STAGES = (N_("plan"), N_("train"), N_("convert"), N_("evaluate"))
+STAGES = (N_("plan"), N_("train"), N_("convert"), N_("evaluate"), N_("types"))
 CHECKS = (N_("held_out"), N_("pins"), N_("stops"), N_("differs"), N_("parity"), N_("rounding"), N_("canaries"))
 COLUMNS = (
     N_("question"), N_("answer"), N_("passages"), N_("reference"), N_("external_id"), N_("conversation"),

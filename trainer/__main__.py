@@ -1,4 +1,5 @@
 """python -m trainer {plan,train,convert,evaluate,all} RUN_DIR [--config FILE.yaml] [--PARAMETER VALUE …]
+python -m trainer types RUN_DIR, for what a finished run would keep in files of other number types
 python -m trainer show RUN_DIR, for the command, the recipe as YAML, and LLaMA-Factory's
 python -m trainer admit FOLDER, for a base
 
@@ -164,6 +165,7 @@ def _train(run: RunDir, stop: StopRequest, rank: Rank) -> None:
 def _convert(run: RunDir, _stop: StopRequest, _rank: Rank) -> None:
     from trainer.convert import convert
 
+    _verify(run)
     convert(run)
 
 
@@ -172,6 +174,13 @@ def _evaluate(run: RunDir, stop: StopRequest, _rank: Rank) -> None:
 
     _verify(run)
     evaluate(run, stop)
+
+
+def _types(run: RunDir, stop: StopRequest, _rank: Rank) -> None:
+    from trainer.number_types import measure_types
+
+    _verify(run)
+    measure_types(run, stop)
 
 
 def _verify(run: RunDir) -> None:
@@ -189,7 +198,7 @@ def _verify(run: RunDir) -> None:
         )
 
 
-_STAGES = {"plan": _plan, "train": _train, "convert": _convert, "evaluate": _evaluate}
+_STAGES = {"plan": _plan, "train": _train, "convert": _convert, "evaluate": _evaluate, "types": _types}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -47,13 +47,18 @@ class Asker(Protocol):
 
 @dataclass(frozen=True)
 class ServedAsker:
-    """Asks the embedded runtime, where base and adapter are loaded as they will be served."""
+    """Asks the embedded runtime, where base and adapter are loaded as they will be served.
+
+    `new` is the name that stands for the new model there. A merged file of few bits is another model than base and
+    adapter, so it answers for itself.
+    """
 
     runtime: LlamaCppRuntime
+    new: str = NEW
 
     def ask(self, which: str, messages: Sequence[Message], longest: int) -> Answer:
-        options = ChatOptions(max_tokens=longest)
-        chunks = list(self.runtime.chat(which, messages, options, side=0 if which == OLD else 1))
+        options, tag = ChatOptions(max_tokens=longest), self.new if which == NEW else which
+        chunks = list(self.runtime.chat(tag, messages, options, side=0 if which == OLD else 1))
         return Answer("".join(chunk.text for chunk in chunks).strip(), chunks[-1].finish == "stop")
 
 

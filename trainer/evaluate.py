@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 
 import torch
 from peft import PeftModel
@@ -68,13 +69,7 @@ def evaluate(run: RunDir, stop: Stop) -> RunResult:
 
 
 def _evaluation(run: RunDir, journal: Journal, stop: Stop) -> Evaluation:
-    data, spec = encode(run), run.spec()
-    base = load_base(run.base_gguf(), folder=run.base_folder())
-    torch.set_num_threads(detect(spec.threads).threads)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by an old name
-        model = PeftModel.from_pretrained(base.model, str(run.adapter), local_files_only=True)
-    try:
+    with taught(run) as (model, data):
         encoded, questions, note = held_out(run, data)
         if note:
             journal.warn(note)
@@ -82,9 +77,22 @@ def _evaluation(run: RunDir, journal: Journal, stop: Stop) -> Evaluation:
         new = example_losses(model, encoded, data.pad)
         asked, served_lines = _ask(run, model, data, questions, stop)
         merged = rounded.measure(run, model, encoded, data) if encoded else None
+    return judged(questions, encoded, (old, new), asked, served_lines, note, _token_count(data.encoder), merged)
+
+
+@contextmanager
+def taught(run: RunDir) -> Generator[tuple[PeftModel, EncodedRun]]:
+    """Load the taught model and the run's examples; what it is changed to is forgotten afterwards."""
+    data = encode(run)
+    base = load_base(run.base_gguf(), folder=run.base_folder())
+    torch.set_num_threads(detect(run.spec().threads).threads)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by an old name
+        model = PeftModel.from_pretrained(base.model, str(run.adapter), local_files_only=True)
+    try:
+        yield model, data
     finally:
         model.unload()
-    return judged(questions, encoded, (old, new), asked, served_lines, note, _token_count(data.encoder), merged)
 
 
 def _token_count(encoder: Encoder) -> TokenCount:
@@ -115,13 +123,15 @@ def _ask(
     others = [one.messages for one in (*run.pins(), *canaries.every())]
     longest = max(len(data.encoder.prompt(messages)) for messages in [*prompts, *others])
     context = longest + max(run.spec().answer_tokens, canaries.LONGEST) + CONTEXT_SPARE
+    new = NEW if run.spec().merged_type in FINE else MERGED
     try:
         with served(run, context) as runtime:
-            asked = _answers(ServedAsker(runtime), run, questions, prompts, stop)
+            asked = _answers(ServedAsker(runtime, new), run, questions, prompts, stop)
             found = _compared(run, model, data, runtime, prompts, context)
             return asked, [differs(asked, found.moved), found.check()]
     except RuntimeFailure as error:
-        parity = Check(name="parity", passed=False, detail=f"The embedded runtime could not be asked. {error}")
+        words = ("The embedded runtime could not be asked.", str(error))
+        parity = Check(name="parity", passed=False, detail=" ".join(words))
         return _answers(local, run, questions, prompts, stop), [parity]
 
 

@@ -46,8 +46,9 @@ def parser() -> argparse.ArgumentParser:
     )
     found.add_argument(
         "stage",
-        choices=[*STAGES, "all", "show", "admit"],
-        help="What to do; all does what is still missing, show says how to do it by hand, admit tests a base.",
+        choices=[*STAGES, "types", "all", "show", "admit"],
+        help="What to do; all does what is still missing, types measures what files of other number types would keep, "
+        "show says how to do it by hand, admit tests a base.",
     )
     found.add_argument("run_dir", type=Path, help="The run folder; for admit a folder with base.json.")
     found.add_argument("--config", type=Path, metavar="FILE.yaml", help="A recipe: any of the names below, as YAML.")

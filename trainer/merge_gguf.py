@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Set
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from io import BufferedReader
+from io import BufferedReader, BytesIO
+from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from trainer.ggml_types import BY_NAME, TensorType
 from trainer.gguf_check import check
 from trainer.gguf_summary import GgufSummary, TensorInfo
-from trainer.gguf_write import NewTensor, Piece, setting, write_header, write_tensor
+from trainer.gguf_write import NewTensor, Piece, padding, setting, write_header, write_tensor
 from trainer.lora_gguf import CannotConvert, Pair, check_fits, checked_metadata, convert_adapter
 from trainer.quantize import can_decode, check_can_encode, decode, encode, fits, type_named
 from trainer.rundir import written_whole
@@ -78,6 +79,59 @@ class _Halves:
     scale: float
 
 
+@dataclass(frozen=True)
+class Planned:
+    """A merged file that can be measured before it is written, and without writing it."""
+
+    base: GgufSummary
+    adapter: Path
+    halves: Mapping[str, _Halves]
+    tensors: Mapping[str, NewTensor]
+    settings: list[bytes]
+    fell_back: tuple[str, ...]  # as in MergeReport
+
+    @property
+    def types(self) -> Counter[str]:
+        """Count the touched tensors by the type they are to have."""
+        return Counter(self.tensors[name].type.name for name in self.halves)
+
+    @property
+    def type(self) -> str:
+        """Answer the type that most of the touched weights are to have."""
+        weights = Counter[str]()
+        for name in self.halves:
+            weights[self.tensors[name].type.name] += prod(self.tensors[name].shape)
+        return weights.most_common(1)[0][0]
+
+    @property
+    def size(self) -> int:
+        """Answer the bytes that the file will have."""
+        header = BytesIO()
+        write_header(header, self.settings, list(self.tensors.values()), self.base.version, self.base.alignment)
+        sizes = [tensor.size for tensor in self.tensors.values()]
+        return header.tell() + sum(size + padding(size, self.base.alignment) for size in sizes)
+
+    def weights(self, name: str) -> NDArray[np.float32]:
+        """Answer a touched tensor (rows, width) as whoever reads the file will find it, rounding included."""
+        tensor, kind = self.base.tensors[name], self.tensors[name].type
+        with self.base.path.open("rb") as source, self.adapter.open("rb") as updates:
+            pair = _load(updates, name, self.halves[name])
+            pieces = [np.frombuffer(piece, np.uint8) for piece in _merged(source, tensor, pair, kind)]
+        return decode(np.concatenate(pieces).reshape(tensor.rows, -1), kind)
+
+
+def plan(base: GgufSummary, adapter: Path, merged_type: str, metadata: Mapping[str, str] | None = None) -> Planned:
+    """Decide all of a merged file before a byte is written; `adapter` is a GGUF file, all else as in `merge`."""
+    metadata = checked_metadata(metadata)
+    lora = check(adapter, finite=True)
+    trained_on = lora.text(BASE_KEY)
+    if trained_on and metadata.get(BASE_KEY, trained_on) != trained_on:
+        raise CannotConvert("The adapter was trained on another base. Choose that one.")
+    halves = adapter_pairs(lora, base)
+    tensors, fell_back = _plan(base, set(halves), merged_type)
+    return Planned(base, adapter, halves, tensors, _settings(base, tensors, metadata), fell_back)
+
+
 def merge(
     base_path: Path,
     adapter: Path,
@@ -92,25 +146,20 @@ def merge(
     curator.* texts. Raises BadGguf, CannotConvert or CannotEncode with a sentence; whatever goes wrong, a full
     disk included, no half file stays.
     """
-    metadata = checked_metadata(metadata)
     base = check(base_path, whole=True)
     if out.exists() and out.samefile(base_path):
         raise CannotConvert("The merged model would overwrite its base. Choose another name for it.")
     with _as_gguf(adapter, base, out.parent) as adapter_gguf:
-        lora = check(adapter_gguf, finite=True)
-        trained_on = lora.text(BASE_KEY)
-        if trained_on and metadata.get(BASE_KEY, trained_on) != trained_on:
-            raise CannotConvert("The adapter was trained on another base. Choose that one.")
-        halves = adapter_pairs(lora, base)
-        planned, fell_back = _plan(base, set(halves), merged_type)
-        size = _write(out, base, planned, _settings(base, planned, metadata), adapter_gguf, halves)
+        planned = plan(base, adapter_gguf, merged_type, metadata)
+        halves = planned.halves
+        _write(out, base, planned.tensors, planned.settings, adapter_gguf, halves)
     return MergeReport(
         touched=len(halves),
         copied=len(base.tensors) - len(halves),
         touched_weights=sum(base.tensors[name].rows * base.tensors[name].shape[0] for name in halves),
-        types=dict(Counter(planned[name].type.name for name in halves)),
-        fell_back=fell_back,
-        size=size,
+        types=dict(planned.types),
+        fell_back=planned.fell_back,
+        size=planned.size,
     )
 
 
@@ -214,8 +263,8 @@ def _write(
     settings: list[bytes],
     adapter: Path | None,
     halves: Mapping[str, _Halves],
-) -> int:
-    """Write the planned file and answer its bytes; what keeps its type and has no update is copied."""
+) -> None:
+    """Write the planned file; what keeps its type and has no update is copied."""
     with (
         written_whole(out) as draft,
         draft.open("wb") as file,
@@ -230,7 +279,6 @@ def _write(
             copied = pair is None and kind == tensor.type
             pieces = _copied(source, tensor) if copied else _merged(source, tensor, pair, kind)
             write_tensor(file, planned[tensor.name], pieces, base.alignment)
-        return file.tell()
 
 
 def _load(file: BufferedReader, name: str, halves: _Halves) -> Pair:

@@ -109,15 +109,14 @@ class Parity:
             )
         else:
             words.append("It was not compared with no weight rounded.")
-        limits, merged = f"{self.tolerance} is allowed", ""
-        if self.merged_gap is not None:
-            merged = f", the merged file by {self.merged_gap:.3f}"
-            if not self.coarse:
-                limits = f"{self.tolerance} and {self.merged_tolerance} are allowed"
         words.append(
-            f"As it is served, rounding included, it differs by {self.gap:.3f}{merged} ({limits}), for the likeliest "
-            f"word alone by {self.top_gap:.3f}."
+            f"As it is served, rounding included, it differs by {self.gap:.3f} ({self.tolerance} is allowed), for the "
+            f"likeliest word alone by {self.top_gap:.3f}."
         )
+        if self.merged_gap is not None and self.coarse:
+            words.append(f"The merged file differs by {self.merged_gap:.3f}.")
+        elif self.merged_gap is not None:
+            words.append(f"The merged file differs by {self.merged_gap:.3f} ({self.merged_tolerance} is allowed).")
         return Check(
             name="parity", passed=self.agrees and merged_ok, detail=" ".join(words), difference=self.difference
         )

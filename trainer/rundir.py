@@ -1,7 +1,8 @@
 """Names inside a run folder, and the one way files get there: beside, fsync, rename.
 
 in:   spec.json train.jsonl val.jsonl test.jsonl pins.jsonl start/
-out:  plan.json limits.json events.jsonl checkpoints/ adapter/ adapter.gguf model.gguf evaluation.json result.json
+out:  plan.json limits.json events.jsonl checkpoints/ adapter/ adapter.gguf model.gguf evaluation.json result.json;
+      types.json when asked for
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 
 from trainer.failures import TrainerFailure
 from trainer.recipe import Precision, TrainSpec
-from trainer.spec import Evaluation, Event, Example, Limits, PinnedQuestion, Plan, RunResult, Split, Stage
+from trainer.spec import Evaluation, Event, Example, Limits, PinnedQuestion, Plan, RunResult, Split, Stage, Types
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -170,6 +171,10 @@ class RunDir:
         return self.path / "result.json"
 
     @property
+    def types_file(self) -> Path:
+        return self.path / "types.json"
+
+    @property
     def limits_file(self) -> Path:
         return self.path / "limits.json"
 
@@ -188,6 +193,8 @@ class RunDir:
             return self.adapter.is_dir()
         if stage == "convert":
             return self.adapter_gguf.exists() and self.model_gguf.exists()
+        if stage == "types":
+            return self.types_file.exists()
         return self.result_file.exists()
 
     def base_gguf(self) -> Path:
@@ -235,6 +242,9 @@ class RunDir:
 
     def result(self) -> RunResult | None:
         return _read(self.result_file, RunResult)
+
+    def types(self) -> Types | None:
+        return _read(self.types_file, Types)
 
     def events(self) -> list[Event]:
         """Read the events so far; a line cut short by a crash is left out."""

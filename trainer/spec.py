@@ -11,13 +11,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from trainer.recipe import Frozen, Precision
+from trainer.recipe import Frozen, MergedType, Precision
 
 Role = Literal["system", "user", "assistant"]
 Split = Literal["train", "val", "test"]
-Stage = Literal["plan", "train", "convert", "evaluate"]
+Stage = Literal["plan", "train", "convert", "evaluate", "types"]  # the last one is asked for, of a finished run
 Outcome = Literal["better", "same", "worse"]
 
+OFFERED: tuple[MergedType, ...] = ("F16", "BF16", "Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q4_0", "same")
 SAME_WITHIN = 0.05  # nats per answer token; losses closer than this count as the same
 
 
@@ -254,6 +255,27 @@ class Rounded(Frozen):
     type: str = Field(description="of most of the taught tensors")
     loss: float = Field(description="nats per answer token, as old_loss and new_loss")
     size: int = Field(description="bytes of the file")
+    seconds: float = Field(0.0, description="what measuring it took")
+
+
+class Offer(Rounded):
+    """What a finished run would be as a file of another number type; that file is not written."""
+
+    merged_type: MergedType
+
+
+class NoOffer(Frozen):
+    """A number type that the finished run cannot be made of, or that says nothing new, and why."""
+
+    merged_type: MergedType
+    why: str
+
+
+class Types(Frozen):
+    """The number types that a finished run can be made of. Written as types.json."""
+
+    offers: list[Offer]
+    left_out: list[NoOffer]
 
 
 class Evaluation(Frozen):
@@ -303,6 +325,15 @@ def outcome(old_loss: float, new_loss: float) -> Outcome:
     if abs(new_loss - old_loss) <= SAME_WITHIN:
         return "same"
     return "better" if new_loss < old_loss else "worse"
+
+
+def share_kept(loss: float, old_loss: float, new_loss: float) -> float:
+    """Answer how much of what was learnt a rounded file keeps: 1 for all, 0 for nothing, less for harm.
+
+    What was learnt is what the held-out loss fell by, from `old_loss` to `new_loss`.
+    """
+    learnt = old_loss - new_loss
+    return 1 - (loss - new_loss) / learnt if learnt > 0 else 0.0
 
 
 class RunResult(Frozen):

@@ -148,13 +148,13 @@ def differs(asked: Asked, moved: float | None) -> Check:
     likelihoods are from the old ones in the runtime, in nats; None where no runtime was asked.
     """
     changed, answers = asked.changed()
-    far = "altogether" if moved == math.inf else f"by {moved or 0:.3f} nats"
-    shifted = "" if moved is None else f" The next word's likelihood moved {far} where it is served."
-    return Check(
-        name="differs",
-        passed=changed > 0 if moved is None else moved >= MOVED,
-        detail=f"{changed} of {answers} answers are other than the untaught base's.{shifted}",
-    )
+    words = [f"{changed} of {answers} answers are other than the untaught base's."]
+    if moved == math.inf:
+        words.append("The next word's likelihood moved altogether where it is served.")
+    elif moved is not None:
+        words.append(f"The next word's likelihood moved by {moved:.3f} nats where it is served.")
+    passed = changed > 0 if moved is None else moved >= MOVED
+    return Check(name="differs", passed=passed, detail=" ".join(words))
 
 
 def _warnings(found: Evaluation) -> list[Check]:

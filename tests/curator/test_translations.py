@@ -109,21 +109,81 @@ def test_what_the_trainer_tells_is_read_in_the_readers_language(app: Flask) -> N
         assert "学习在第 7 步失控" in filters.said(sentence)
 
 
+def test_the_details_of_checks_are_read_in_the_readers_language(app: Flask) -> None:
+    detail = (
+        "3 of 3 prompts become the same tokens in training and in use. It was not compared with no weight rounded. "
+        "As it is served, rounding included, it differs by 0.012 (0.05 is allowed), for the likeliest word alone by "
+        "0.031. The merged file differs by 0.044."
+    )
+    unknown = "The embedded runtime could not be asked. 100 %(x)s of it burnt."
+    with app.test_request_context(headers={"Accept-Language": "en"}):
+        assert filters.said(detail) == detail
+        assert filters.said(unknown) == unknown
+    with app.test_request_context(headers={"Accept-Language": "zh-CN"}):
+        said = filters.said(detail)
+        assert all(figure in said for figure in ("3", "0.012", "0.05", "0.031", "0.044"))
+        assert not re.search("[a-z]{3}", said)
+        assert filters.said(unknown).endswith("100 %(x)s of it burnt.")
+
+
+@pytest.mark.parametrize("sentence", told.SENTENCES)
+def test_sentences_in_a_row_are_found_again(sentence: str) -> None:
+    filled = told.PLACE.sub("7", sentence)
+
+    found = told.sentences(f"The merged file differs by 0.044. {filled} No past correction is pinned yet.")
+
+    assert [known for known, _ in found] == [
+        "The merged file differs by %(nats)s.",
+        sentence,
+        "No past correction is pinned yet.",
+    ]
+
+
 def _told_by_the_trainer() -> Iterator[str]:
-    """Yield what the trainer's own modules raise and warn of, with some figure in each place."""
+    """Yield what the trainer's own modules raise, warn of and say of a version, with some figure in each place."""
     for file in (translations.ROOT / "trainer").glob("*.py"):
         yield from _literals(file, ("TrainerFailure", ".warn"))
+        if file.stem in VERDICTS:
+            of_a_verdict = _of_a_verdict(ast.parse(file.read_text(encoding="utf-8")))
+            yield from (sentence for node in of_a_verdict for sentence in _figured(node) if _is_one(sentence))
 
 
 def _literals(file: Path, callers: tuple[str, ...]) -> Iterator[str]:
     """Yield the sentences that a module gives to some functions, as last argument or by name, with 7 for figures."""
     for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if not isinstance(call, ast.Call) or not ast.unparse(call.func).endswith(callers):
+        if isinstance(call, ast.Call) and ast.unparse(call.func).endswith(callers):
+            for said in (*call.args[-1:], *(keyword.value for keyword in call.keywords)):
+                yield from _figured(said)
+
+
+VERDICTS = ("verdict", "parity", "rounded", "canaries", "evaluate", "number_types", "result")
+ASIDE = (".stage", ".done", ".say", ".ask", "Canary")  # for the terminal, and what a model is told
+
+
+def _of_a_verdict(tree: ast.AST) -> Iterator[ast.AST]:
+    """Yield the texts in a module but for its docstrings, and but for what is said on the way."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             continue
-        for said in (*call.args[-1:], *(keyword.value for keyword in call.keywords)):
-            parts = said.values if isinstance(said, ast.JoinedStr) else [said]
-            if all(isinstance(part, ast.Constant | ast.FormattedValue) for part in parts):
-                yield "".join(str(part.value) if isinstance(part, ast.Constant) else "7" for part in parts)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(ASIDE):
+            continue
+        yield node
+        if not isinstance(node, ast.JoinedStr):
+            yield from _of_a_verdict(node)
+
+
+def _figured(words: ast.AST) -> Iterator[str]:
+    parts = words.values if isinstance(words, ast.JoinedStr) else [words]
+    if all(isinstance(part, ast.FormattedValue) or _is_text(part) for part in parts):
+        yield "".join(str(part.value) if isinstance(part, ast.Constant) else "7" for part in parts)
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def _is_one(text: str) -> bool:
+    return text.endswith(".") and text.count(" ") > 3 and "Answer in one or two words." not in text
 
 
 def test_a_page_speaks_the_language_of_its_reader(

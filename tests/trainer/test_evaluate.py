@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.trainer.folders import example, make_run, pin
-from trainer.asking import Answer, runtime_installed
+from trainer.asking import MERGED, NEW, OLD, Answer, ServedAsker, runtime_installed
 from trainer.convert import convert
 from trainer.data import Encoded
 from trainer.encoded import encode
@@ -15,6 +15,7 @@ from trainer.evaluate import evaluate
 from trainer.failures import Cancelled, TrainerFailure
 from trainer.loading import load_base
 from trainer.rundir import RunDir
+from trainer.runtimes.base import Chunk
 from trainer.sft import train
 from trainer.spec import CanaryResult, Check, Evaluation, PinnedQuestion, outcome
 from trainer.team import never
@@ -207,6 +208,21 @@ def test_a_new_model_that_is_the_old_one_is_noticed() -> None:
     assert differs(same, 0.0).blocks
     assert differs(same, None).blocks
     assert differs(same, 0.0).detail.startswith("0 of 1 answers are other than the untaught base's.")
+
+
+def test_a_merged_file_of_few_bits_answers_for_itself() -> None:
+    asked: list[str] = []
+
+    class Runtime:
+        def chat(self, tag: str, *_args: object, **_options: object) -> list[Chunk]:
+            asked.append(tag)
+            return [Chunk(text="Yes.", finish="stop")]
+
+    for asker in (ServedAsker(Runtime(), MERGED), ServedAsker(Runtime())):  # type: ignore[arg-type]
+        assert asker.ask(NEW, [], 8) == Answer("Yes.", True)
+        asker.ask(OLD, [], 8)
+
+    assert asked == [MERGED, OLD, NEW, OLD]
 
 
 @pytest.mark.slow
