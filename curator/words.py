@@ -144,6 +144,7 @@ OLLAMA = (
     N_("Its file may not be read by the user that Curator runs as. Give that user the right to read it."),
     N_("Its file is damaged or no whole model. Pull it again with Ollama."),
     N_("It has no chat template, so it cannot hold a conversation. Choose an instruct or chat model."),
+    N_("It is a mixture of experts, whose experts cannot be taught here. Choose a dense model of its family."),
     N_(
         "Models of its kind cannot be taught here. Choose one of the Llama, Qwen, Gemma, Phi, Granite or SmolLM "
         "families."

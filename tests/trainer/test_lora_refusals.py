@@ -29,7 +29,6 @@ CONFIGS = {
     "activated LoRA": ({"alora_invocation_tokens": [1, 2]}, "activated"),
     "PiSSA": ({"init_lora_weights": "pissa"}, "changes the base"),
     "AdaLoRA": ({"peft_type": "ADALORA"}, "type ADALORA"),
-    "transposed": ({"fan_in_fan_out": True}, "option fan_in_fan_out"),
     "unheard of": ({"use_magic": True}, "option use_magic"),
     "another rank": ({"r": 5}, "rank 4 and its settings say 5"),
     "rank 0": ({"r": 0}, "below 1"),
@@ -52,6 +51,13 @@ TENSORS = {
         {
             "base_model.model.model.layers.0.mlp.magic.lora_A.weight": np.ones((4, 64), np.float32),
             "base_model.model.model.layers.0.mlp.magic.lora_B.weight": np.ones((64, 4), np.float32),
+        },
+        "unknown for the architecture 'llama'",
+    ),
+    "an expert": (
+        {
+            "base_model.model.model.layers.0.block_sparse_moe.experts.0.w1.lora_A.weight": np.ones((4, 64), np.float32),
+            "base_model.model.model.layers.0.block_sparse_moe.experts.0.w1.lora_B.weight": np.ones((64, 4), np.float32),
         },
         "unknown for the architecture 'llama'",
     ),

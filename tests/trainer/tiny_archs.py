@@ -302,11 +302,12 @@ def as_gguf(model: Any, key: str) -> dict[str, np.ndarray]:
     return weights
 
 
-def write_base(path: Path, model: Any, key: str) -> Path:
-    arch = arch_of(key)
+def write_base(path: Path, model: Any, key: str, arch: str = "", **settings: int) -> Path:
+    """Write a model as the GGUF file a converter would make; with another `arch` or `settings`, as one that is not."""
+    arch = arch or arch_of(key)
     writer = gguf.GGUFWriter(path, arch)
     writer.add_type("model")
-    for setting, value in {**SETTINGS, **MODELS[key].settings}.items():
+    for setting, value in {**SETTINGS, **MODELS[key].settings, **settings}.items():
         name = f"{arch}.{setting}"
         if isinstance(value, list):
             writer.add_array(name, value)

@@ -18,6 +18,7 @@ NO_TEMPLATE = "It has no chat template, so it cannot hold a conversation. Choose
 UNKNOWN_ARCHITECTURE = (
     "Models of its kind cannot be taught here. Choose one of the Llama, Qwen, Gemma, Phi, Granite or SmolLM families."
 )
+EXPERTS = "It is a mixture of experts, whose experts cannot be taught here. Choose a dense model of its family."
 KINDS = {"adapter": "an adapter", "mmproj": "the part of a model that reads pictures"}
 BLOB = re.compile(r"sha256-[0-9a-f]{64}")
 
@@ -67,6 +68,8 @@ def why_not(summary: GgufSummary) -> str:
     """Say why a whole model cannot be taught; empty when it can, as far as its header tells."""
     if summary.chat_template is None:
         return NO_TEMPLATE
+    if (summary.integer(f"{summary.architecture}.expert_count") or 0) > 1:
+        return EXPERTS
     return "" if summary.architecture in PERMUTES else UNKNOWN_ARCHITECTURE
 
 

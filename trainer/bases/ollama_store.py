@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from trainer.bases.files import NO_TEMPLATE, UNKNOWN_ARCHITECTURE, why_not
+from trainer.bases.files import EXPERTS, NO_TEMPLATE, UNKNOWN_ARCHITECTURE, why_not
 from trainer.failures import TrainerFailure
 from trainer.gguf_check import BadGguf, check
 
@@ -31,7 +31,7 @@ HAS_ADAPTER = "It is a model with an adapter on top. Choose the model that the a
 MISSING = "Its file is missing from Ollama's store. Pull it again with Ollama."
 FORBIDDEN = "Its file may not be read by the user that Curator runs as. Give that user the right to read it."
 NOT_WHOLE = "Its file is damaged or no whole model. Pull it again with Ollama."
-PROBLEMS = (DAMAGED, NOT_GGUF, HAS_ADAPTER, MISSING, FORBIDDEN, NOT_WHOLE, NO_TEMPLATE, UNKNOWN_ARCHITECTURE)
+PROBLEMS = (DAMAGED, NOT_GGUF, HAS_ADAPTER, MISSING, FORBIDDEN, NOT_WHOLE, NO_TEMPLATE, EXPERTS, UNKNOWN_ARCHITECTURE)
 
 
 @dataclass(frozen=True)

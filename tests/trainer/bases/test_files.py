@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.trainer.tiny import write_tiny_llama_gguf
+from tests.trainer.tiny_archs import tiny, write_base
 from tests.trainer.tiny_lora import write_adapter
 from trainer.bases import files as bases
 from trainer.gguf_check import BadGguf
@@ -59,6 +60,32 @@ def test_what_is_no_whole_model_is_refused_in_a_sentence(tmp_path: Path) -> None
     ):
         with pytest.raises(BadGguf, match=sentence):
             bases.describe(path)
+
+
+# Mixtures of experts, states instead of attention (Qwen3-Next), and families that transformers knows only with code of
+# their makers: none is in the table of architectures.
+UNTAUGHT = (
+    "qwen3moe", "qwen2moe", "granitemoe", "granitehybrid", "gpt-oss", "ernie4_5-moe", "hunyuan-moe", "qwen3next",
+    "qwen35", "mamba", "minicpm", "minicpm3", "internlm2", "exaone", "chatglm",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("architecture", UNTAUGHT)
+def test_other_kinds_of_models_are_refused_in_a_sentence(architecture: str, tmp_path: Path) -> None:
+    path = write_base(tmp_path / "base.gguf", tiny("llama"), "llama", architecture)
+
+    with pytest.raises(BadGguf, match=r"^Models of its kind cannot be taught here\. .*families\.$"):
+        bases.describe(path)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "granitemoe", "qwen3moe"])
+def test_a_mixture_of_experts_is_refused_by_that_name(architecture: str, tmp_path: Path) -> None:
+    path = write_base(tmp_path / "base.gguf", tiny("llama"), "llama", architecture, expert_count=8)
+
+    with pytest.raises(BadGguf, match=r"^It is a mixture of experts, .*family\.$"):
+        bases.describe(path)
+
+    assert bases.describe(write_base(tmp_path / "one.gguf", tiny("llama"), "llama", expert_count=1))
 
 
 def test_nothing_is_written_into_ollamas_store(tmp_path: Path) -> None:
