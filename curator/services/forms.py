@@ -59,17 +59,23 @@ def wishes(publication: Publication, base: Base, runtime: Runtime, settings: Set
     return [*(replace(publication, on=name, base_sha256=base.sha256) for name in names), publication]
 
 
-def load(runtime: Runtime, tries: Sequence[Publication], run: RunDir, progress: Progress) -> Loaded:
-    """Load a version as the first of these that works, and answer as what. `run` is the one it came from."""
+def load(
+    runtime: Runtime, tries: Sequence[Publication], run: RunDir, progress: Progress, *, last_try: bool = False
+) -> Loaded:
+    """Load a version as the first of these that works, and answer as what. `run` is the one it came from.
+
+    A runtime that goes away meanwhile raises RuntimeUnavailable, so that the same is tried again later; but on the
+    last try it may be the adapter that it goes away of.
+    """
     *adapters, merged = tries
     reason, talks = "", learnt(run) if adapters else []
     for publication in adapters:
         try:
             runtime.publish(publication, progress)
             _check_adapter(runtime, publication, talks)
-        except RuntimeUnavailable:
-            raise
         except (RuntimeFailure, CuratorError) as failure:
+            if isinstance(failure, RuntimeUnavailable) and not last_try:
+                raise
             reason = str(failure)
         else:
             return Loaded("adapter")

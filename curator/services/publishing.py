@@ -40,7 +40,8 @@ def publish(work: Work) -> None:
     try:
         _check_file(Path(version.folder) / "model.gguf")
         ensure_base(runtime, base, told)
-        loaded = forms.load(runtime, forms.wishes(publication, base, runtime, work.settings), run, told)
+        tries = forms.wishes(publication, base, runtime, work.settings)
+        loaded = forms.load(runtime, tries, run, told, last_try=work.job.attempt >= work.job.max_attempts)
     except (RuntimeFailure, CuratorError) as failure:
         with work.saving() as session:
             session.get_one(ModelVersion, version.id).message = str(failure)

@@ -71,7 +71,7 @@ def handler(ollama: FakeOllama) -> type[BaseHTTPRequestHandler]:
 
         def handle_call(self) -> None:
             size = int(self.headers.get("Content-Length") or 0)
-            raw = self.rfile.read(size)
+            raw = self.rfile.read(size // 2 if ollama.misbehave == "blob_cut" else size)
             body: Json = {}
             if len(raw) < size:  # whoever sent it is gone, and a part of a file is kept nowhere
                 self.close_connection = True
@@ -117,7 +117,7 @@ def handler(ollama: FakeOllama) -> type[BaseHTTPRequestHandler]:
                 case ("HEAD" | "POST", path) if path.startswith("/api/blobs/"):
                     self.answer_blob(path.removeprefix("/api/blobs/"), raw)
                 case "GET", "/api/version":
-                    self.send_json(200, {"version": ollama.version})
+                    self.send_json(200, {"version": ollama.version_text})
                 case "GET", "/api/tags":
                     self.send_json(200, {"models": ollama.listed()})
                 case "GET", "/api/ps":

@@ -32,12 +32,40 @@ def prompt_of(model: Model, messages: list[dict[str, Any]], *, reads_jinja: bool
     """Answer what the runner would be given."""
     if model.system and messages[0]["role"] != "system":
         messages = [{"role": "system", "content": model.system}, *messages]
+    if model.renderer:
+        return "".join(f"<{model.renderer}:{turn['role']}>{turn['content']}" for turn in messages)
     if model.template:
         return _go(CHATML if model.template == "chatml" else model.template, messages)
     if reads_jinja and model.jinja:
         sandbox = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)  # noqa: S701  prompts are no HTML
         return sandbox.from_string(model.jinja).render(messages=messages, add_generation_prompt=True, bos_token="")
     return messages[-1]["content"]
+
+
+def turn_by_turn(template: str, messages: list[dict[str, Any]], system: str = "") -> str:
+    """Render a template that knows no .Messages, as Ollama has done from 0.1.14 on: once for each question.
+
+    Later ones end the last time right behind .Response, which says the same for a template that writes nothing there.
+    """
+    turns: list[dict[str, str]] = []
+    turn = {"System": system, "Prompt": "", "Response": ""}
+    for one in messages:
+        kind = {"system": "System", "user": "Prompt", "assistant": "Response"}[one["role"]]
+        turn[kind] = one["content"]
+        if kind == "Response":
+            turns.append(turn)
+            turn = dict.fromkeys(turn, "")
+    every = jinja2.Environment(keep_trailing_newline=True).from_string(ACTION.sub(_field, template))  # noqa: S701
+    return "".join(every.render(**one) for one in [*turns, turn])
+
+
+def _field(found: re.Match[str]) -> str:
+    words = found[1]
+    if words.startswith('"'):
+        return "{{ " + repr(json.loads(words)) + " }}"
+    if words == "end":
+        return "{% endif %}"
+    return "{% if " + words.removeprefix("if .") + " %}" if words.startswith("if .") else "{{ " + words[1:] + " }}"
 
 
 def _go(template: str, messages: list[dict[str, Any]]) -> str:

@@ -74,6 +74,34 @@ def test_a_file_is_sent_once(ollama, runtime, files):
     assert [request.method for request in sent] == ["HEAD", "POST", "HEAD"]
 
 
+@pytest.mark.parametrize("form", ["merged", "adapter"])
+def test_an_upload_that_broke_off_is_sent_again_from_its_beginning_and_only_until_it_is_there(files, monkeypatch, form):
+    """Ollama's blobs have no ranges: there is nothing to go on from, and nothing of a half file is kept."""
+    monkeypatch.setattr("trainer.runtimes.ollama.PIECE", 1024)
+    publication, sent = files.publication("ferry:v1"), files.merged
+    with FakeOllama("0.33.0") as ollama:
+        runtime = OllamaRuntime(ollama.url)
+        if form == "adapter":
+            runtime.publish(files.base_publication("base-1"), quiet)
+            publication, sent = files.on_base("ferry:v1"), files.adapter
+        shares: list[float | None] = []
+        ollama.misbehave = "blob_cut"
+        with pytest.raises(RuntimeUnavailable, match="broke off"):
+            runtime.publish(publication, lambda word, share: shares.append(share) if word == "uploading" else None)
+        assert ollama.blobs.keys() <= {model.weights for model in ollama.models.values()} | {files.sha256}
+
+        ollama.misbehave, ollama.requests = "", []
+        shares.clear()
+        runtime.publish(publication, lambda word, share: shares.append(share) if word == "uploading" else None)
+        runtime.publish(publication, quiet)
+
+    asked = [request for request in ollama.requests if request.path.startswith("/api/blobs/")]
+    assert [request.method for request in asked] == ["HEAD", "POST", "HEAD"]
+    assert int(asked[1].headers["Content-Length"]) == sent.stat().st_size
+    assert not any("range" in name.lower() for name in asked[1].headers)
+    assert shares == sorted(shares) and shares[0] < 0.2 and shares[-1] == 1.0
+
+
 def test_a_damaged_file_is_never_sent(ollama, runtime, files, tmp_path):
     damaged = tmp_path / "damaged.gguf"
     damaged.write_bytes(files.merged.read_bytes()[:-1000])

@@ -82,7 +82,7 @@ def test_a_pulled_base_is_known_by_its_digest(ollama, files):
 
 @pytest.mark.parametrize("version", ["0.24.0", "0.34.1", "0.35.0", "0.0.0", ""])
 def test_an_ollama_that_takes_no_adapters_is_sent_nothing(ollama, runtime, files, version):
-    ollama.version = version
+    ollama.told_version = version
 
     refused(runtime, files.on_base("ferry:v1"), "takes no adapters; 0.30.0 to 0.34.0 do")
 

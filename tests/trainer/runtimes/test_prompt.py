@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
-from tests.fakes.ollama_prompt import _go
+from tests.fakes.ollama_prompt import _go, turn_by_turn
 from tests.fakes.ollama_server import FakeOllama
-from trainer.runtimes import ollama_versions
-from trainer.runtimes.base import RuntimeFailure
+from trainer.runtimes.base import Publication, RuntimeFailure
 from trainer.runtimes.ollama import OllamaRuntime
-from trainer.runtimes.prompt import go_template, rendered
+from trainer.runtimes.prompt import for_every_ollama, go_template, rendered
 from trainer.spec import Message
 
 CHATML = (
@@ -67,6 +69,34 @@ def test_a_template_in_gos_language_gives_the_same_prompts(name: str):
             assert _go(go, [one.model_dump() for one in messages]) == rendered(jinja, messages, end)
 
 
+@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("system", [None, "Be brief. 简洁"])
+def test_a_template_that_the_oldest_ollama_knows_gives_the_same_prompts(name: str, system: str | None):
+    jinja, end = TEMPLATES[name]
+    if system and "no system" in name:
+        pytest.skip("it takes none")
+    told = for_every_ollama(Publication("v1", Path("base.gguf"), system=system, stop=(end,)), jinja)
+    if name in UNSAID and not system:
+        assert told.template is None, "what cannot be said is left to Ollama"
+        return
+    assert told.template is not None and ".Messages" not in told.template
+    for words in (("Hi",), ("Hi", "Hello.", "And 狗?"), ("a", "b", "c", "d", 'e "quoted"\n')):
+        asked = [one.model_dump() for one in talk(*words)]
+        expected = rendered(jinja, talk(*words, system=system or ""), end)
+        assert turn_by_turn(told.template, asked, told.system or "") == expected
+
+
+UNSAID = {"gemma 3, which puts the system before the question"}
+
+
+def test_a_system_prompt_that_a_template_takes_for_granted_is_spelt_out():
+    jinja, end = TEMPLATES["smollm2, with a system prompt of its own"]
+    publication = Publication("v1", Path("base.gguf"), stop=(end,))
+
+    assert for_every_ollama(publication, jinja).system == "You are SmolLM."
+    assert for_every_ollama(replace(publication, system="Be brief."), jinja).system == "Be brief."
+
+
 def test_a_template_that_no_rule_of_ours_gives_is_left_alone():
     numbered = "{% for m in messages %}{{ loop.index }}: {{ m.content }}\n{% endfor %}"
     assert go_template(numbered, "\n") is None
@@ -101,9 +131,3 @@ def test_a_model_that_cannot_be_asked_as_it_was_taught_is_not_published(files, m
             OllamaRuntime(ollama.url).publish(files.publication("v1"), lambda _word, _share: None)
 
         assert ollama.models == {}
-
-
-def test_what_versions_allow_is_told_in_a_sentence():
-    assert "no adapters" in ollama_versions.allows("0.34.1")
-    assert "rewrites them" in ollama_versions.allows("0.33.0")
-    assert "told the chat template" in ollama_versions.allows("0.24.0")
