@@ -149,6 +149,8 @@ SENTENCES = (
         "Learnt from %(count)s approved answers in %(time)s. On %(asked)s questions it never saw: better on "
         "%(better)s, same on %(same)s, worse on %(worse)s."
     ),
+    N_("The files cannot be written: %(error)s. Make room on the disk, then try again."),
+    N_("The file of base %(name)s is gone: %(path)s. Put it back or register it again."),
     N_("There is no %(file)s to measure yet. Train and convert first."),
     N_("No question was kept from learning, so nobody can tell what a number type keeps of the lesson."),
     N_("The rows of %(narrow)s of its %(all)s taught layers do not divide into blocks of this type."),

@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlmodel import Session, select
 
 from curator.errors import CuratorError, Invalid, Unavailable
-from curator.services import bases, handover, jobs, loading, versions
+from curator.services import bases, building, handover, jobs, lineage, loading, versions
 from curator.services.work import Work
 from db.models import Base, ModelVersion, Project, Run
 from db.session import open_session
@@ -109,6 +109,7 @@ def remove(work: Work) -> None:
     with open_session(work.engine) as session:
         version = session.get_one(ModelVersion, work.subject())
         run = session.get_one(Run, version.run_id)
+        first = lineage.of_run(session, run)
     if version.state != "retired":
         return
     if version.runtime:
@@ -117,7 +118,7 @@ def remove(work: Work) -> None:
         except RuntimeUnavailable as failure:
             raise Unavailable(str(failure)) from failure
     shutil.rmtree(version.folder, ignore_errors=True)
-    if run.folder:
+    if run.folder and first and first.id == version.id:
         RunDir(Path(run.folder)).model_gguf.unlink(missing_ok=True)
 
 
@@ -132,10 +133,8 @@ def repair(work: Work) -> None:
             for version in found:
                 jobs.enqueue(session, "light", kind, f"{kind}:{version.id}", {"id": version.id})
         versions.repair(session, work.settings)
-        live = set(session.exec(select(Run.id).where(Run.state == "running")))
-    for draft in work.settings.folder("versions").glob(".run-*.part"):
-        if int(draft.stem.removeprefix(".run-")) not in live:
-            shutil.rmtree(draft, ignore_errors=True)
+    with open_session(work.engine) as session:
+        building.sweep(session, work.settings)
 
 
 def _served(version: ModelVersion, work: Work) -> bool | None:
