@@ -15,8 +15,8 @@ from curator.settings import Settings, load_settings
 from db.session import connect
 
 NOUNS = (
-    "auth", "home", "people", "projects", "sources", "records", "reviews", "snapshots", "runs", "models", "arena",
-    "adjudication", "calibration", "guidelines", "overview", "sessions", "views", "batches", "bases",
+    "auth", "home", "people", "projects", "sources", "records", "reviews", "snapshots", "runs", "number_types",
+    "models", "arena", "adjudication", "calibration", "guidelines", "overview", "sessions", "views", "batches", "bases",
 )  # fmt: skip
 LANGUAGES = {"en": "English", "zh_Hans": "简体中文"}
 HERE = Path(__file__).parent

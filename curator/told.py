@@ -154,6 +154,8 @@ SENTENCES = (
         "Learnt from %(count)s approved answers in %(time)s. On %(asked)s questions it never saw: better on "
         "%(better)s, same on %(same)s, worse on %(worse)s."
     ),
+    N_("The files cannot be written: %(error)s. Make room on the disk, then try again."),
+    N_("The file of base %(name)s is gone: %(path)s. Put it back or register it again."),
     N_("There is no %(file)s to measure yet. Train and convert first."),
     N_("No question was kept from learning, so nobody can tell what a number type keeps of the lesson."),
     N_("The rows of %(narrow)s of its %(all)s taught layers do not divide into blocks of this type."),
@@ -201,6 +203,6 @@ def _pattern(sentence: str) -> re.Pattern[str]:
 
 @cache
 def _opening(sentence: str) -> re.Pattern[str]:
-    """Answer what a text looks like that begins with a sentence; one that ends in a figure goes on to the text's end."""
+    """Answer what a text that begins with a sentence looks like; one that ends in a figure goes on to the end."""
     end = r"\Z" if sentence.endswith(")s") else r"(?=\s|\Z)"
     return re.compile(_pattern(sentence).pattern + end, re.S)

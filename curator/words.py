@@ -70,7 +70,7 @@ FORM_FIELDS = {
     "kind": N_("kind"), "guidelines": N_("guidelines"), "system_prompt": N_("system prompt"),
     "prompt_style": N_("prompt style"), "user_id": N_("person"),
     "snapshot_id": N_("dataset"), "new": N_("new model"), "old": N_("old model"), "disabled": N_("shut out"),
-    "origin": N_("repository"), "path": N_("path"), "folder": N_("folder"),
+    "type": N_("number type"), "origin": N_("repository"), "path": N_("path"), "folder": N_("folder"),
     "reviews_needed": N_("reviews needed"), "request_id": N_("form"), "person": N_("person"), "records": N_("records"),
     "include_personal": N_("personal data"), "single_keys": N_("single keys"), "gold": N_("measure"),
 }  # fmt: skip

@@ -24,7 +24,7 @@ from sqlmodel import Session
 from curator.errors import Unavailable
 from curator.launchers.base import Launcher
 from curator.launchers.table import open_launcher
-from curator.services import admission, arrivals, folding, imports, jobs, prepare, publishing, teach
+from curator.services import admission, arrivals, folding, imports, jobs, number_types, prepare, publishing, teach
 from curator.services.work import Work
 from curator.settings import Settings
 from db.models import Job, Queue, Source
@@ -61,6 +61,8 @@ def _import_gave_up(session: Session, source_id: int, reason: str) -> None:
 KINDS: dict[str, Kind] = {
     "import": Kind(_import, _import_gave_up),
     "run": Kind(teach.teach, teach.gave_up),
+    "measure": Kind(number_types.measure, number_types.gave_up),
+    "make": Kind(number_types.make, number_types.gave_up),
     "publish": Kind(publishing.publish, publishing.gave_up),
     "alias": Kind(publishing.make_alias),
     "remove": Kind(publishing.remove),

@@ -476,31 +476,42 @@ class Run(Table, table=True):
     failure: str = ""
     message: str = long_text()
     card: Json = json_column(dict)  # the figures of the run card, copied from evaluation.json
+    trouble: str = long_text()  # why its number types could not be measured, or a version of one not be made
     created_by: int | None = Field(default=None, foreign_key="user.id")
     created_at: datetime = moment()
     started_at: datetime | None = moment(null=True)
     finished_at: datetime | None = moment(null=True)
 
 
+_KEPT = "state <> 'retired'"
+
+
 class ModelVersion(Table, table=True):
     """What a finished run became: version `number` of the project. `tag` is its immutable name in the runtime.
 
-    `form` says as what it lies there: merged, one whole file, or adapter, on top of its base.
+    A run becomes a version of the number type in its recipe, and later of others where somebody asks: the first has
+    the lowest number. `card` is as Run.card, of its own file; empty for the first, whose card is the run's. `form` says
+    as what it lies in its runtime: merged, one whole file, or adapter, on top of its base.
     """
 
-    __table_args__ = (UniqueConstraint("project_id", "number"),)
+    __table_args__ = (
+        UniqueConstraint("project_id", "number"),
+        Index(
+            "version_once", "run_id", "merged_type", unique=True, sqlite_where=text(_KEPT), postgresql_where=text(_KEPT)
+        ),
+    )
     id: int | None = Field(default=None, primary_key=True)
     project_id: int = Field(foreign_key="project.id")
     number: int
-    run_id: int = Field(foreign_key="run.id", unique=True)
+    run_id: int = Field(foreign_key="run.id")
     base_id: int = Field(foreign_key="base.id")
+    merged_type: str = "Q8_0"  # number type of what was taught in its file, as TrainSpec.merged_type
+    card: Json = json_column(dict)
     state: str = "built"
     tag: str = ""
     runtime: str = ""
     form: str = "merged"
-    frees: int | None = Field(
-        default=None, sa_type=BigInteger
-    )  # octets that dropping `tag` frees there; None: not known
+    frees: int | None = Field(default=None, sa_type=BigInteger)  # octets that dropping `tag` frees there, if known
     folder: str = ""
     gate_passed: bool = False
     gate: list[Json] = json_column(list)  # [{"name", "passed", "detail"}]

@@ -1,8 +1,8 @@
 """Names inside a run folder, and the one way files get there: beside, fsync, rename.
 
-in:   spec.json train.jsonl val.jsonl test.jsonl pins.jsonl start/
-out:  plan.json limits.json events.jsonl checkpoints/ adapter/ adapter.gguf model.gguf evaluation.json result.json;
-      types.json when asked for
+in:    spec.json train.jsonl val.jsonl test.jsonl pins.jsonl start/
+out:   plan.json limits.json events.jsonl checkpoints/ adapter/ adapter.gguf model.gguf evaluation.json result.json
+asked: types.json
 """
 
 from __future__ import annotations

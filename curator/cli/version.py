@@ -8,8 +8,8 @@ import click
 from sqlmodel import Session
 
 from curator.cli._context import home_option, open_database, project_named, settings_for
-from curator.services import handover, versions
-from db.models import ModelVersion, Project
+from curator.services import handover, number_types, versions
+from db.models import ModelVersion, Project, Run
 from db.session import open_session
 
 project_option = click.option("--project", default=None, help="Short name of the project.")
@@ -20,7 +20,10 @@ FORMS = {"merged": "as one merged file", "adapter": "as an adapter on its base"}
 
 @click.group()
 def version() -> None:
-    """List model versions, put one into service, go back, export, retire. What is asked of a runtime a worker does."""
+    """List model versions, make one of another number type, put one into service, go back, export, retire.
+
+    What takes long, or is asked of a runtime, a worker does.
+    """
 
 
 @version.command("list")
@@ -30,7 +33,7 @@ def list_(project: str | None, home: Path | None) -> None:
     """List the versions, newest first, with what retiring them frees."""
     with open_session(open_database(settings_for(home))) as session:
         for one in versions.every(session, project_named(session, project)):
-            where = f"{one.runtime or '-'}  {_frees(one)}"
+            where = f"{one.runtime or '-'}  {one.merged_type}  {_frees(one)}"
             click.echo(f"v{one.number}  {one.state}  {one.tag}  {where}  {one.message}".rstrip())
 
 
@@ -121,6 +124,50 @@ def prune(keep: int, yes: bool, project: str | None, home: Path | None) -> None:
         if yes:
             versions.prune(session, where, [one.number for one in old], None)
     click.echo(f"{len(old)} retired" if yes else f"{len(old)} would be retired. Do it: curator version prune --yes")
+
+
+@version.command()
+@click.argument("number", type=int)
+@click.option("--measure", is_flag=True, help="Have a worker measure them first.")
+@project_option
+@home_option
+def types(number: int, measure: bool, project: str | None, home: Path | None) -> None:
+    """List what a version would keep of its lesson as a file of another number type."""
+    with open_session(open_database(settings_for(home)), write=True) as session:
+        run = _run_of(session, project_named(session, project), number)
+        if measure:
+            number_types.request_measuring(session, run, None)
+            click.echo("The number types are being measured. List them when that is done.")
+            return
+        found = number_types.choice(session, run)
+    if run.trouble:
+        click.echo(run.trouble)
+    if not found.measured:
+        click.echo("They are being measured." if found.measuring else "They are not measured yet. Do it: --measure")
+    for row in found.rows:
+        made = " ".join(f"v{one.number}" for one in row.versions) or ("being made" if row.making else "-")
+        size = f"{row.offer.size / 1e6:.0f} MB"
+        click.echo(f"{row.offer.merged_type}  {size}  loss {row.offer.loss:.3f}  {row.words}  {made}")
+    for one in found.left_out:
+        click.echo(f"{one.merged_type}  -  {one.why}")
+
+
+@version.command()
+@click.argument("number", type=int)
+@click.option("--type", "merged_type", required=True, help="Number type, as `curator version types` lists them.")
+@project_option
+@home_option
+def make(number: int, merged_type: str, project: str | None, home: Path | None) -> None:
+    """Have a worker make a version of another number type of what version NUMBER learnt."""
+    settings = settings_for(home)
+    with open_session(open_database(settings), write=True) as session:
+        run = _run_of(session, project_named(session, project), number)
+        number_types.request_version(session, run, merged_type, None, settings)
+    click.echo(f"A version of type {merged_type} is being made. It is examined and loaded as any other.")
+
+
+def _run_of(session: Session, project: Project, number: int) -> Run:
+    return session.get_one(Run, versions.get(session, project, number).run_id)
 
 
 def _frees(version: ModelVersion) -> str:

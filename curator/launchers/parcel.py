@@ -20,7 +20,9 @@ from trainer.spec import Stage
 
 INPUTS = ("spec.json", "train.jsonl", "val.jsonl", "test.jsonl", "pins.jsonl", "start")
 GROWING = ("events.jsonl", "trainer.log")
-FINISHED = ("plan.json", "limits.json", "adapter", "adapter.gguf", "model.gguf", "evaluation.json", "result.json")
+FINISHED = (
+    "plan.json", "limits.json", "adapter", "adapter.gguf", "model.gguf", "evaluation.json", "result.json", "types.json",
+)  # fmt: skip
 REPORT = "report.json"
 PIECE = 8 << 20
 """Bytes of a file that travel at once; the head holds no more than this of it in memory."""

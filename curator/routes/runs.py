@@ -11,7 +11,18 @@ from pydantic import BaseModel
 
 from curator import web
 from curator.security import current_user, policy, project
-from curator.services import arena, continuing, examples, jobs, lineage, recipe, run_comparison, runs, snapshots
+from curator.services import (
+    arena,
+    continuing,
+    examples,
+    jobs,
+    lineage,
+    number_types,
+    recipe,
+    run_comparison,
+    runs,
+    snapshots,
+)
 from db.models import Json, Project, Run, Snapshot
 from trainer.recipe import Flat
 
@@ -163,6 +174,7 @@ def _card(where: Project, run: Run) -> Json:
     before = lineage.before(session, version) if version else None
     return {
         "card": runs.card(run),
+        "choice": number_types.choice(session, run),
         "evaluation": runs.evaluation(run),
         "version": version,
         "before": before,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from curator.services.lineage import Descent
-from curator.services.run_card import card
+from curator.services.run_card import card_of_version
 
 WIDTH, HEIGHT, EDGE = 160, 48, 6  # of one chart, in its own units
 
@@ -37,7 +37,7 @@ def milestones(descents: Sequence[Descent], serving: int | None) -> list[Milesto
     """Answer the figures of the versions whose runs have a card, oldest first. `serving` is a version's number."""
     found: list[Milestone] = []
     for descent in reversed(descents):
-        if sums := card(descent.run):
+        if sums := card_of_version(descent.version, descent.run):
             known = sums.knowledge
             number = descent.version.number
             found.append(

@@ -14,13 +14,15 @@ from db.models import ModelVersion, Project, Promotion, Run, Snapshot, User
 class Descent:
     """A version with its run and its dataset.
 
-    `publishing` tells that a worker is to load it, or is at it; `share` how much of its file has been sent. `size` is
-    what retiring it frees here, in octets.
+    `first` is the number of the version that the run became at once; others are of the same lesson. `publishing` tells
+    that a worker is to load it, or is at it; `share` how much of its file has been sent. `size` is what retiring it
+    frees here, in octets.
     """
 
     version: ModelVersion
     run: Run
     snapshot: Snapshot
+    first: int
     publishing: bool
     share: float | None
     size: int
@@ -45,23 +47,32 @@ def of_versions(session: Session, project: Project) -> list[Descent]:
         .where(ModelVersion.project_id == project.id)
         .order_by(col(ModelVersion.number).desc())
     )
-    return [_descent(session, *row) for row in rows]
+    firsts = numbers(session, project)
+    return [_descent(session, *row, firsts[row[1].id or 0]) for row in rows]
 
 
 def of_version(session: Session, version: ModelVersion) -> Descent:
     """Answer one version with what it came from."""
     run = session.get_one(Run, version.run_id)
-    return _descent(session, version, run, session.get_one(Snapshot, run.snapshot_id))
+    first = of_run(session, run) or version
+    return _descent(session, version, run, session.get_one(Snapshot, run.snapshot_id), first.number)
+
+
+def all_of_run(session: Session, run: Run) -> list[ModelVersion]:
+    """List the versions of a run: what it became at once, then those of other number types."""
+    query = select(ModelVersion).where(ModelVersion.run_id == run.id).order_by(col(ModelVersion.number))
+    return list(session.exec(query))
 
 
 def of_run(session: Session, run: Run) -> ModelVersion | None:
-    """Answer the version a run became, None before that."""
-    return session.exec(select(ModelVersion).where(ModelVersion.run_id == run.id)).first()
+    """Answer the version a run became at once, None before that."""
+    return next(iter(all_of_run(session, run)), None)
 
 
 def numbers(session: Session, project: Project) -> dict[int, int]:
-    """Answer which version number each run became, by run id."""
-    rows = session.exec(select(ModelVersion).where(ModelVersion.project_id == project.id))
+    """Answer which version number each run became at once, by run id."""
+    newest_first = select(ModelVersion).where(ModelVersion.project_id == project.id)
+    rows = session.exec(newest_first.order_by(col(ModelVersion.number).desc()))
     return {version.run_id: version.number for version in rows}
 
 
@@ -123,7 +134,7 @@ def _size(snapshot: Snapshot) -> int:
     return snapshot.train + snapshot.val + snapshot.test
 
 
-def _descent(session: Session, version: ModelVersion, run: Run, snapshot: Snapshot) -> Descent:
+def _descent(session: Session, version: ModelVersion, run: Run, snapshot: Snapshot, first: int) -> Descent:
     job = jobs.live_job(session, f"publish:{version.id}") if version.state != "retired" else None
     publishing = version.state == "built" and job is not None
-    return Descent(version, run, snapshot, publishing, loading.share(job), handover.size(version))
+    return Descent(version, run, snapshot, first, publishing, loading.share(job), handover.size(version))

@@ -10,6 +10,7 @@ from curator.services import bases
 from db.models import Base, Json, ModelVersion, Project, Run, Snapshot
 from trainer.rundir import RunDir
 
+SAME = "same"
 TEXT = """---
 {licence}base_model: {base}
 tags: [gguf, lora, curator]
@@ -22,8 +23,7 @@ A version of **{base}** that was taught {examples} approved answers of the assis
 | file | what it is |
 |---|---|
 | `model.gguf` | the whole model, to be served |
-| `adapter.gguf` | what was learnt alone, for `llama-server -m BASE.gguf --lora adapter.gguf` |
-| `Modelfile` | for `ollama create {tag} -f Modelfile` |
+{adapter}| `Modelfile` | for `ollama create {tag} -f Modelfile` |
 
 ## Where it comes from
 
@@ -32,7 +32,7 @@ A version of **{base}** that was taught {examples} approved answers of the assis
 | base | {base}, {architecture}, SHA-256 `{base_sha}` |
 | dataset | {snapshot}, SHA-256 `{snapshot_sha}` |
 | its answers | {train} to learn, {val} to steer by, {test} to be examined on |
-| model.gguf | SHA-256 `{sha}` |
+| model.gguf | SHA-256 `{sha}`, what was taught is of type {type} |
 | taught | {day}, method {method}, rank {rank}, learning rate {rate} |
 
 ## How it was examined
@@ -46,13 +46,15 @@ A version of **{base}** that was taught {examples} approved answers of the assis
 It was examined on the questions of one assistant. Do not expect it to have learnt anything else, and expect it to have
 forgotten some of what the base knew. What it was taught may hold knowledge of the company that taught it.
 """
+ADAPTER = "| `adapter.gguf` | what was learnt alone, for `llama-server -m BASE.gguf --lora adapter.gguf` |\n"
 
 
 def written(session: Session, version: ModelVersion) -> str:
     """Write the card from what the database and the run's folder know; no path of this machine is in it."""
     run, base = session.get_one(Run, version.run_id), bases.get(session, version.base_id)
     snapshot, project = session.get_one(Snapshot, run.snapshot_id), session.get_one(Project, version.project_id)
-    spec, result = RunDir(Path(run.folder)).spec(), RunDir(Path(run.folder)).result()
+    folder, taught, card = Path(version.folder), RunDir(Path(run.folder)), version.card or run.card
+    spec, result = taught.spec(), RunDir(folder).result() or taught.result()
     return TEXT.format(
         licence=f"license: {base.licence.lower()}\n" if base.licence else "",
         base=base.name,
@@ -61,20 +63,28 @@ def written(session: Session, version: ModelVersion) -> str:
         project=project.name,
         number=version.number,
         tag=version.tag,
-        examples=run.card.get("examples", snapshot.train),
+        adapter=ADAPTER if (folder / "adapter.gguf").exists() else "",
+        examples=card.get("examples", snapshot.train),
         snapshot=snapshot.name,
         snapshot_sha=snapshot.sha256,
         train=snapshot.train,
         val=snapshot.val,
         test=snapshot.test,
         sha=(result.files.get("model.gguf") if result else "") or "not noted",
+        type=_type(version, card),
         day=f"{version.created_at:%Y-%m-%d}",
         method=spec.method,
         rank=spec.lora.rank,
         rate=spec.learning_rate,
-        verdict=_verdict(run.card, base),
+        verdict=_verdict(card, base),
         checks="\n".join(_check(check) for check in version.gate) or "- no checks are noted",
     )
+
+
+def _type(version: ModelVersion, card: Json) -> str:
+    """Name the number type; that of the base is known once it was measured."""
+    measured = card.get("rounded", {}).get("type", "")
+    return version.merged_type if version.merged_type != SAME else f"{measured} (as in the base)".strip()
 
 
 def _verdict(card: Json, base: Base) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlmodel import Session, select
 
 from curator.errors import CuratorError, Invalid, Unavailable
-from curator.services import bases, forms, handover, jobs, loading, versions
+from curator.services import bases, building, forms, handover, jobs, lineage, loading, versions
 from curator.services.work import Work
 from db.models import Base, ModelVersion, Project, Run
 from db.session import open_session
@@ -90,6 +90,7 @@ def remove(work: Work) -> None:
     with open_session(work.engine) as session:
         version = session.get_one(ModelVersion, work.subject())
         run = session.get_one(Run, version.run_id)
+        first = lineage.of_run(session, run)
     if version.state != "retired":
         return
     if version.runtime:
@@ -100,7 +101,7 @@ def remove(work: Work) -> None:
             raise Unavailable(str(failure)) from failure
         _look(work, runtime)
     shutil.rmtree(version.folder, ignore_errors=True)
-    if run.folder:
+    if run.folder and first and first.id == version.id:
         RunDir(Path(run.folder)).model_gguf.unlink(missing_ok=True)
 
 
@@ -115,12 +116,10 @@ def repair(work: Work) -> None:
             for version in found:
                 jobs.enqueue(session, "light", kind, f"{kind}:{version.id}", {"id": version.id})
         versions.repair(session, work.settings)
-        live = set(session.exec(select(Run.id).where(Run.state == "running")))
     for name in {version.runtime for version in every}:
         _look(work, versions.runtime_named(name, work.settings))
-    for draft in work.settings.folder("versions").glob(".run-*.part"):
-        if int(draft.stem.removeprefix(".run-")) not in live:
-            shutil.rmtree(draft, ignore_errors=True)
+    with open_session(work.engine) as session:
+        building.sweep(session, work.settings)
 
 
 def _look(work: Work, runtime: Runtime) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from db.models import Json, Run
+from db.models import Json, ModelVersion, Run
 from trainer.rundir import RunDir
 from trainer.spec import Check, Evaluation, Knowledge, Rounded, RunResult, Totals
 
@@ -110,9 +110,18 @@ def figures(result: RunResult, evaluation: Evaluation) -> Json:
 
 def card(run: Run) -> RunCard | None:
     """Answer the card of a finished run, None before that."""
-    if not run.card:
+    return _read(run.card)
+
+
+def card_of_version(version: ModelVersion, run: Run) -> RunCard | None:
+    """Answer the card of one version of a run: its own where its file was examined anew."""
+    return _read(version.card or run.card)
+
+
+def _read(kept: Json) -> RunCard | None:
+    if not kept:
         return None
-    values: dict[str, Any] = dict(run.card)  # decoded JSON
+    values: dict[str, Any] = dict(kept)  # decoded JSON
     values["checks"] = tuple(Check.model_validate(check) for check in values["checks"])
     values |= {name: kind.model_validate(values[name]) for name, kind in PARTS.items() if name in values}
     return RunCard(**values)

@@ -9,11 +9,11 @@ from typing import Literal, TypeVar
 from sqlmodel import Session, col, select
 
 from curator.errors import NotFound
-from curator.services import recipe
+from curator.services import lineage, recipe
 from curator.services.run_card import RunCard, card, evaluation
 from curator.services.run_progress import Progress, progress
 from curator.words import N_
-from db.models import Base, ModelVersion, Project, Run, Snapshot
+from db.models import Base, Project, Run, Snapshot
 from trainer.flags import shown
 from trainer.recipe import flat, settings
 from trainer.spec import Answered, CanaryResult, Evaluation, PinResult, outcome
@@ -98,7 +98,7 @@ def compare(session: Session, one: Run, other: Run) -> Comparison:
 
 
 def _side(session: Session, run: Run) -> Side:
-    version = session.exec(select(ModelVersion).where(ModelVersion.run_id == run.id)).first()
+    version = lineage.of_run(session, run)
     found = card(run)
     if found is None:
         raise NotFound("This run has not finished, so there is nothing to compare yet.")

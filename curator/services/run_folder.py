@@ -13,8 +13,8 @@ from curator.errors import Unavailable
 from curator.services import bases, continuing, pins, snapshots
 from curator.settings import Settings
 from db.models import Base, Project, Run, Snapshot, utc_now
-from trainer.recipe import BaseRef, TrainSpec
-from trainer.rundir import RunDir, write_lines, write_model
+from trainer.recipe import BaseRef, MergedType, TrainSpec
+from trainer.rundir import RunDir, folder_written_whole, write_lines, write_model
 from trainer.spec import Example, Split
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -54,6 +54,38 @@ def write(session: Session, run: Run, settings: Settings) -> RunDir:
     return folder
 
 
+def again(run: RunDir, merged_type: MergedType, base: Base) -> RunDir:
+    """Write a folder in which a finished run becomes a file of another number type; one that is there is gone on with.
+
+    It holds what the run was given and what it learnt. Making the file and examining it are still to do.
+    """
+    spec = _where_it_lies(run.spec(), base).model_copy(update={"merged_type": merged_type})
+    folder = RunDir(run.path / f"as-{merged_type}")
+    if folder.spec_file.exists() and folder.spec() == spec:
+        return folder
+    inputs = [*(run.split_file(split) for split in SPLITS), run.pins_file, run.plan_file, run.adapter_gguf]
+    with folder_written_whole(folder.path) as draft:
+        link([file for file in inputs if file.exists()], draft)
+        (draft / run.adapter.name).mkdir()
+        link(run.adapter.iterdir(), draft / run.adapter.name)
+        if run.events_file.exists():
+            shutil.copyfile(run.events_file, draft / run.events_file.name)  # it grows, and the run's own must not
+        write_model(RunDir(draft).spec_file, spec)
+    return folder
+
+
+def follow_base(run: RunDir, base: Base) -> None:
+    """Let a run folder name its base where that lies now; raises NotFound when it is gone."""
+    spec = run.spec()
+    if (here := _where_it_lies(spec, base)) != spec:
+        write_model(run.spec_file, here)
+
+
+def _where_it_lies(spec: TrainSpec, base: Base) -> TrainSpec:
+    reference = spec.base.model_copy(update={"gguf": str(bases.file_of(base))})
+    return spec.model_copy(update={"base": reference})
+
+
 def _lessons(
     session: Session, snapshot: Snapshot, split: Split, before: Run | None, spec: TrainSpec
 ) -> Iterator[Example]:
@@ -83,11 +115,16 @@ def _same(one: TrainSpec, other: TrainSpec) -> bool:
 
 def check_disk(base: Base, settings: Settings) -> None:
     """Say so when the disk is too small for a run: checkpoints, merged model and its copy while it is written."""
-    needed = 3 * base.size + MARGIN
+    check_room(3 * base.size, settings)
+
+
+def check_room(size: int, settings: Settings) -> None:
+    """Say so when there is no room for files of a size in octets."""
+    needed = size + MARGIN
     free = shutil.disk_usage(settings.folder("runs")).free
     if free < needed:
         raise Unavailable(
-            "Teaching needs %(needed).1f GB of disk and only %(free).1f GB are free. "
+            "This needs %(needed).1f GB of disk and only %(free).1f GB are free. "
             "Remove old model versions or files, then try again.",
             needed=needed / 1e9,
             free=free / 1e9,

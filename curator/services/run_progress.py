@@ -35,7 +35,7 @@ class Progress:
 
 def progress(run: Run) -> Progress:
     """Fold the run's events into one picture of where it is."""
-    events = RunDir(Path(run.folder)).events() if run.folder else []
+    events = [event for event in _events(run) if event.stage in SHARES]
     latest = events[-1] if events else None
     steps = [event for event in events if event.stage == "train" and event.step is not None]
     last = steps[-1] if steps else None
@@ -62,8 +62,29 @@ def plan(run: Run) -> Plan | None:
 
 def stage_ends(run: Run) -> dict[str, float]:
     """Answer when each stage spoke last, in seconds since 1970."""
-    events = RunDir(Path(run.folder)).events() if run.folder else []
-    return {event.stage: event.at.timestamp() for event in events}
+    return {event.stage: event.at.timestamp() for event in _events(run)}
+
+
+def lasted(run: Run, stage: Stage) -> float | None:
+    """Answer the seconds that a stage took the last time it was done, None where that is not known."""
+    events = [event for event in _events(run) if event.stage == stage]
+    begin = next((event.at for event in reversed(events) if event.kind == "stage"), None)
+    end = next((event.at for event in reversed(events) if event.kind == "done"), None)
+    return (end - begin).total_seconds() if begin and end and end >= begin else None
+
+
+def latest_step(run: Run, stage: Stage) -> Event | None:
+    """Answer the last step that a stage told of since it began, None before the first."""
+    for event in reversed(_events(run)):
+        if event.stage == stage and event.kind == "stage":
+            return None
+        if event.stage == stage and event.kind == "step":
+            return event
+    return None
+
+
+def _events(run: Run) -> list[Event]:
+    return RunDir(Path(run.folder)).events() if run.folder else []
 
 
 def _share(latest: Event | None) -> float:

@@ -30,11 +30,14 @@ from trainer.spec import (
     Evaluation,
     Event,
     Measures,
+    NoOffer,
+    Offer,
     PinResult,
     Plan,
     RunResult,
     TokenSpan,
     Totals,
+    Types,
 )
 
 STEPS = 10
@@ -52,7 +55,7 @@ def main() -> None:
 
 def do(mode: str, stage: Any, folder: RunDir) -> None:
     folder.append(Event(at=now(), kind="stage", stage=stage))
-    {"plan": plan, "train": train, "convert": convert, "evaluate": evaluate}[stage](folder, mode)
+    {"plan": plan, "train": train, "convert": convert, "evaluate": evaluate, "types": types}[stage](folder, mode)
 
 
 def admit(mode: str, folder: Path) -> None:
@@ -128,7 +131,30 @@ def convert(folder: RunDir, _mode: str) -> None:
     number = int(folder.path.name) if folder.path.name.isdigit() else 0
     taught[-4] ^= 1 + number % 250  # the last bits of a weight: another model after each run
     folder.model_gguf.write_bytes(taught)
-    write_adapter(folder.base_gguf(), folder.adapter_gguf, seed=number)
+    if not folder.adapter_gguf.exists():  # as the real one; the file may be a version's as well
+        write_adapter(folder.base_gguf(), folder.adapter_gguf, seed=number)
+
+
+def types(folder: RunDir, mode: str) -> None:
+    if mode == "refuses":
+        words = "There is no adapter to measure yet. Train and convert first."
+        folder.append(Event(at=now(), kind="failed", stage="types", message=words, failure="input"))
+        sys.exit(1)
+    while mode in WAITING and not (folder.path / "go").exists():
+        folder.append(Event(at=now(), kind="step", stage="types", step=1, steps=4, eta_seconds=90))
+        time.sleep(0.02)
+    measured: list[tuple[Any, float, int]] = [
+        ("F16", 1.0, 400),
+        ("Q8_0", 1.002, 300),
+        ("Q4_0", 1.2, 100),
+        ("same", 1.9, 90),
+    ]
+    offers = [
+        Offer(merged_type=kind, type="Q4_1" if kind == "same" else kind, loss=loss, size=size * 1_000_000, seconds=2)
+        for kind, loss, size in measured
+    ]
+    why = "The rows of 3 of its 14 taught layers do not divide into blocks of this type."
+    write_model(folder.types_file, Types(offers=offers, left_out=[NoOffer(merged_type="Q6_K", why=why)]))
 
 
 def evaluate(folder: RunDir, mode: str) -> None:

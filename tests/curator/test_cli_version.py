@@ -91,3 +91,33 @@ def test_doctor_says_what_this_ollama_allows_and_which_bases_are_here(room: Clas
 
     said = run("doctor", "--home", room.settings.home, code=1, CURATOR_OLLAMA_URL=ollama.url)
     assert "MISSING  Ollama does not answer at" in said
+
+
+def test_number_types_are_measured_listed_and_made(room: Classroom, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("curator.services.run_folder.MARGIN", 0)  # the test machine's disk is not what is tested
+    room.teach()
+    home = room.settings.home
+    assert "not measured yet" in run("version", "types", "1", "--home", home)
+    assert "not measured yet" in run("version", "make", "1", "--type", "Q4_0", "--home", home, code=2)
+
+    assert "being measured" in run("version", "types", "1", "--measure", "--home", home)
+    assert run("version", "types", "1", "--home", home) == "They are being measured.\n"
+    room.worker().run_until_idle()
+
+    listed = run("version", "types", "1", "--home", home).splitlines()
+    assert listed[:3] == [
+        "F16  400 MB  loss 1.000  the same, to within 1 %  -",
+        "Q8_0  300 MB  loss 1.002  the same, to within 1 %  v1",
+        "Q4_0  100 MB  loss 1.200  about four fifths of what it learnt  -",
+    ]
+    assert listed[4].startswith("Q6_K  -  The rows of 3")
+
+    assert "of type Q4_0 is being made" in run("version", "make", "1", "--type", "Q4_0", "--home", home)
+    assert "of this type already" in run("version", "make", "1", "--type", "Q8_0", "--home", home, code=2)
+    assert "cannot become a file of type Q9" in run("version", "make", "1", "--type", "Q9", "--home", home, code=2)
+    room.worker().run_until_idle()
+    assert "about four fifths of what it learnt  v2" in run("version", "types", "2", "--home", home)
+    assert run("version", "list", "--home", home).startswith("v2  built  ferry:v2-")
+    assert [Path(file).name for file in run("version", "export", "2", home / "out", "--home", home).split()] == [
+        "model.gguf", "Modelfile", "README.md",
+    ]  # fmt: skip

@@ -143,9 +143,9 @@ def test_the_code_that_travels_is_the_trainer_and_the_same_each_time():
 
 def test_everything_that_a_run_folder_is_said_to_hold_travels():
     known = {f"{name}{mark}" for name in (*INPUTS, *GROWING, *FINISHED, "checkpoints") for mark in ("", "/")}
-    said = re.findall(r"^(?:in|out): +(.+)$", rundir.__doc__ or "", re.MULTILINE)
+    said = re.findall(r"^(?:in|out|asked): +(.+)$", rundir.__doc__ or "", re.MULTILINE)
 
-    assert len(said) == 2 and set(" ".join(said).split()) <= known
+    assert len(said) == 3 and set(" ".join(said).split()) <= known
 
 
 def test_a_node_is_sent_the_pieces_it_asks_for(pretend: PretendCluster, run: RunDir, monkeypatch: pytest.MonkeyPatch):

@@ -12,9 +12,9 @@ from sqlalchemy import Engine, column, insert
 from sqlalchemy import table as sa_table
 from sqlmodel import SQLModel
 
-from db.models import Record, RecordCount
+from db.models import ModelVersion, Promotion, Record, RecordCount
 from db.session import MIGRATIONS, connect, migrate, open_session
-from tests.db.test_migrations import _is_ours
+from tests.db.test_migrations import BEFORE_SEVERAL, _is_ours, fill, second
 from tests.postgres.cluster import create
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -63,4 +63,20 @@ def test_a_database_of_the_first_schema_is_brought_up_to_date(cluster: str) -> N
         record = session.get_one(Record, 1)
         assert (record.thumbs, record.weak, record.length, record.asked) == (-1, 600, 7, 1)
         assert session.get_one(RecordCount, (1, "new")).number == 1
+    engine.dispose()
+
+
+def test_a_run_with_one_version_may_have_several_afterwards(cluster: str) -> None:
+    create(cluster, "several")
+    engine = connect(cluster % "several")
+    migrate(engine, "0004")
+    fill(engine, BEFORE_SEVERAL)
+
+    migrate(engine)
+
+    with open_session(engine, write=True) as session:
+        assert session.get_one(ModelVersion, 5).merged_type == "F16"
+        assert session.get_one(Promotion, 1).version_id == 5
+        session.connection().exec_driver_sql("SELECT setval('model_version_id_seq', 5)")
+        second(session)
     engine.dispose()

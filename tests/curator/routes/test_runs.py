@@ -294,7 +294,7 @@ def test_the_card_says_what_rounding_the_finished_file_took(place: School, lead:
     page = lead.get(f"/p/ferry/runs/{version.run_id}").text
 
     assert "Rounding the finished file took a part of the lesson" in page
-    assert "(merged_type) would keep more." in page
+    assert "Below you can make a version of a type that keeps more" in page
     assert "1.234 in the finished file, whose taught layers are of type Q4_0 (98 MB)" in page
 
 

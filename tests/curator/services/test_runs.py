@@ -190,6 +190,7 @@ def test_a_finished_run_has_a_card_a_version_and_progress(room: Classroom):
     assert folder.name == "ferry-v1"
     assert sorted(file.name for file in folder.iterdir()) == [
         "Modelfile", "README.md", "adapter.gguf", "evaluation.json", "model.gguf",
+            "result.json",
     ]  # fmt: skip
     assert room.job("publish").payload == {"id": version.id}
     progress = runs.progress(run)
