@@ -68,7 +68,7 @@ BEHIND = {
 class Tiny:
     """How a tiny model of one family is made. `sizes` and `settings` go over the common ones."""
 
-    family: str  # the name of transformers' classes
+    family: str  # the name of transformers' configuration
     sizes: Values = field(default_factory=dict)
     settings: Values = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)  # module → part of the GGUF name, over NAMES
@@ -80,6 +80,7 @@ class Tiny:
 
 MODELS: dict[str, Tiny] = {
     "llama": Tiny("Llama", permuted=True),
+    "internlm3": Tiny("InternLM3", permuted=True, arch="llama"),
     "qwen2": Tiny("Qwen2"),
     "qwen3": Tiny("Qwen3"),
     "smollm3": Tiny("SmolLM3", {"rope_parameters": ROPE}, permuted=True),

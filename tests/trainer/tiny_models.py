@@ -63,8 +63,7 @@ def tiny(key: str, seed: int = 0) -> Any:  # Any: transformers' classes are unty
     family, sizes = MODELS[key].family, MODELS[key].sizes
     text = "TextConfig" if family == "Gemma3" else "Config"
     config = getattr(transformers, family + text)(**(sizes if family == "GPT2" else {**SIZES, **sizes}))
-    head = "LMHeadModel" if family == "GPT2" else "ForCausalLM"
-    model = getattr(transformers, family + head)(config).eval().float()
+    model = transformers.AutoModelForCausalLM.from_config(config).eval().float()
     draw = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in model.parameters():
