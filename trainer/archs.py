@@ -18,6 +18,7 @@ PERMUTES: dict[str, bool] = {
     "llama": True,
     "smollm3": True,
     "granite": True,
+    "granitehybrid": True,
     "mistral3": True,
     "olmo": True,
     "arcee": True,
@@ -43,12 +44,11 @@ PERMUTES: dict[str, bool] = {
     "gpt2": False,
 }
 
-# Layers of a block that gguf's table of names lacks: the tensors each becomes, one above the other. Dense Granite 4
-# (GraniteMoeHybrid with attention alone) is converted to plain granite, its two halves of an MLP apart.
+# Layers of a block that gguf's table of names lacks or knows otherwise: the tensors each becomes, one above the other.
+# Dense Granite 4 has the two halves of an MLP in one layer; with attention alone its files call themselves granite.
 # Source: llama.cpp's conversion/granite.py.
-PARTS: dict[str, dict[str, tuple[str, ...]]] = {
-    "granite": {"shared_mlp.input_linear": ("ffn_gate", "ffn_up"), "shared_mlp.output_linear": ("ffn_down",)},
-}
+_DENSE_GRANITE_4 = {"shared_mlp.input_linear": ("ffn_gate", "ffn_up"), "shared_mlp.output_linear": ("ffn_down",)}
+PARTS: dict[str, dict[str, tuple[str, ...]]] = {"granite": _DENSE_GRANITE_4, "granitehybrid": _DENSE_GRANITE_4}
 
 
 def permute(rows: NDArray[np.float32], heads: int) -> NDArray[np.float32]:

@@ -75,6 +75,16 @@ class GgufSummary:
         key = f"{self.architecture}.attention.head_count_kv"
         return self.integer(key) if key in self.entries else self.head_count
 
+    def heads(self, tensor: str) -> int | None:
+        """Give by how many heads the rows of a block's attn_q or attn_k are divided; None where the file is silent."""
+        if tensor.endswith(".attn_q.weight"):
+            return self.head_count
+        listed = self.values.get(f"{self.architecture}.attention.head_count_kv")
+        if not isinstance(listed, tuple):
+            return self.head_count_kv
+        block = int(tensor.split(".")[1])
+        return int(listed[block]) if block < len(listed) else None
+
     @property
     def context_length(self) -> int | None:
         return self.integer(f"{self.architecture}.context_length")

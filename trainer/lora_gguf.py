@@ -157,11 +157,9 @@ def tensors_of(modules: Iterable[str], base: GgufSummary) -> dict[str, tuple[str
 
 def permuted_heads(name: str, base: GgufSummary) -> int | None:
     """Give the number of heads by which a tensor's rows are permuted; None where they keep their order."""
-    heads = {"attn_q.weight": base.head_count, "attn_k.weight": base.head_count_kv}
-    part = name.split(".", 2)[2]
-    if not PERMUTES[base.architecture] or part not in heads:
+    if not PERMUTES[base.architecture] or not name.endswith((".attn_q.weight", ".attn_k.weight")):
         return None
-    count = heads[part]
+    count = base.heads(name)
     if not count or base.tensors[name].rows % (2 * count):
         raise CannotConvert(f"{base.path.name} does not say how many attention heads it has. Choose another base.")
     return count

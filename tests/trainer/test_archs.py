@@ -10,7 +10,8 @@ import pytest
 
 from tests.trainer.llamacpp import largest_gap, next_token_logprobs
 from tests.trainer.test_llamacpp_agreement import PROMPTS, peft_logprobs
-from tests.trainer.tiny_archs import MODELS, arch_of, as_gguf, tiny, write_adapter, write_base
+from tests.trainer.tiny_archs import MODELS, arch_of
+from tests.trainer.tiny_models import as_gguf, tiny, write_adapter, write_base
 from trainer.archs import PARTS, PERMUTES, permute
 from trainer.gguf_check import check
 from trainer.lora_gguf import CannotConvert, convert_adapter

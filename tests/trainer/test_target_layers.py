@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from peft import get_peft_model
 
-from tests.trainer.tiny_archs import MODELS, linear_layers, tiny
+from tests.trainer.tiny_archs import MODELS
+from tests.trainer.tiny_models import linear_layers, tiny
 from trainer.recipe import BaseRef, TrainSpec
 from trainer.teacher import lora_config
 

@@ -13,12 +13,12 @@ from typing import Any
 from trainer.failures import TrainerFailure
 from trainer.gguf_summary import GgufSummary
 
-MODEL_TYPES = {  # what config.json calls an architecture → its name in GGUF
+MODEL_TYPES = {  # what config.json calls an architecture → its name in GGUF, or several
     "llama": "llama", "mistral": "llama", "internlm3": "llama", "smollm3": "smollm3", "qwen2": "qwen2",
     "qwen3": "qwen3", "gemma": "gemma", "gemma2": "gemma2", "gemma3_text": "gemma3", "phi3": "phi3",
-    "granite": "granite", "granitemoehybrid": "granite", "olmo": "olmo", "olmo2": "olmo2", "olmo3": "olmo2",
-    "exaone4": "exaone4", "cohere": "command-r", "cohere2": "cohere2", "stablelm": "stablelm", "lfm2": "lfm2",
-    "ministral3": "mistral3", "apertus": "apertus", "arcee": "arcee", "starcoder2": "starcoder2",
+    "granite": "granite", "granitemoehybrid": "granite granitehybrid", "olmo": "olmo", "olmo2": "olmo2",
+    "olmo3": "olmo2", "exaone4": "exaone4", "cohere": "command-r", "cohere2": "cohere2", "stablelm": "stablelm",
+    "lfm2": "lfm2", "ministral3": "mistral3", "apertus": "apertus", "arcee": "arcee", "starcoder2": "starcoder2",
     "nemotron": "nemotron", "glm4": "glm4", "ernie4_5": "ernie4_5", "hunyuan_v1_dense": "hunyuan-dense",
     "seed_oss": "seed_oss", "gpt2": "gpt2",
 }  # fmt: skip
@@ -65,7 +65,7 @@ def check_folder(folder: Path, summary: GgufSummary) -> None:
 
 def _is_of(config: dict[str, Any], summary: GgufSummary) -> bool:
     embedding, kind = summary.tensors.get("token_embd.weight"), summary.architecture
-    if MODEL_TYPES.get(str(config.get("model_type"))) != kind or embedding is None:
+    if kind not in MODEL_TYPES.get(str(config.get("model_type")), "").split() or embedding is None:
         return False
     if config.get("vocab_size") != embedding.rows:
         return False
