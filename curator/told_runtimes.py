@@ -10,8 +10,8 @@ from curator.words import N_
 SENTENCES = (
     N_("It is loaded as one merged file, because it could not be loaded as an adapter: %(reason)s"),
     N_(
-        "Ollama %(ollama)s takes no adapters any more. This version, which is one, still answers. Load it again, and "
-        "it becomes one merged file."
+        "Ollama %(ollama)s takes no adapters any more. This version, which is one, still answers. Load it again, under "
+        "“Details”, and it becomes one merged file."
     ),
     N_("With it, Ollama answers just as with the base alone."),
     N_("%(tag)s was loaded but says nothing. It stays unpublished; teach again."),

@@ -106,7 +106,8 @@ def _forms(settings: Settings, ollama: str) -> Iterator[Finding]:
     if not ollama_versions.lost_adapters(ollama):
         return
     for version in _adapters(settings):
-        yield False, f"{version.tag} is an adapter, which this Ollama still runs but takes no more: load it again"
+        advice = "load it again on the page “Models”, under “Details”"
+        yield False, f"{version.tag} is an adapter, which this Ollama still runs but takes no more: {advice}"
 
 
 def _adapters(settings: Settings) -> list[ModelVersion]:

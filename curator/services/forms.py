@@ -35,8 +35,8 @@ SMOKE_TOKENS = 24
 TALKS, TALK_TOKENS = 3, 48
 FELL_BACK = "It is loaded as one merged file, because it could not be loaded as an adapter: %(reason)s"
 OUTDATED = (
-    "Ollama %(ollama)s takes no adapters any more. This version, which is one, still answers. Load it again, and it "
-    "becomes one merged file."
+    "Ollama %(ollama)s takes no adapters any more. This version, which is one, still answers. Load it again, under "
+    "“Details”, and it becomes one merged file."
 )
 
 

@@ -130,8 +130,11 @@ def _look(work: Work, runtime: Runtime) -> None:
     with open_session(work.engine) as session:
         aliases = [versions.alias(project) for project in session.exec(select(Project))]
     try:
-        freed, number = runtime.frees(aliases), runtime.version()
+        freed = runtime.frees(aliases)
+        number = runtime.version() if freed else ""
     except RuntimeFailure:
+        return
+    if not freed:  # it serves our own files, or nothing
         return
     with work.saving() as session:
         mine = select(ModelVersion).where(ModelVersion.runtime == runtime.name, ModelVersion.state != "retired")

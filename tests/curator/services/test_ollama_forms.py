@@ -286,7 +286,7 @@ def test_the_page_says_as_what_a_version_lies_in_ollama_and_what_retiring_frees(
 
     page = client.get("/p/ferry/models", headers={"Accept-Language": "en"}).text
     assert "Ollama · an adapter on its base" in page and "Ollama · one merged file" in page
-    assert "Load it again, and it becomes one merged file." in page
+    assert "Load it again, under “Details”, and it becomes one merged file." in page
     assert "because it could not be loaded as an adapter: Ollama 0.35.0 takes no adapters" in page
     assert "kB in Ollama. The dataset and its results stay." in page
     page = client.get("/p/ferry/models", headers={"Accept-Language": "zh-CN"}).text
