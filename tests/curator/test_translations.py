@@ -125,16 +125,24 @@ def test_sentences_in_a_row_are_found_again(sentence: str) -> None:
 
 def _told_by_the_trainer() -> Iterator[str]:
     """Yield what the trainer's own modules raise, warn of and say of a version, with some figure in each place."""
-    for file in (translations.ROOT / "trainer").glob("*.py"):
+    for file in [*(translations.ROOT / "trainer").glob("*.py"), *(translations.ROOT / "trainer/runtimes").glob("*.py")]:
         tree = ast.parse(file.read_text(encoding="utf-8"))
         for call in ast.walk(tree):
             name = ast.unparse(call.func) if isinstance(call, ast.Call) else ""
-            if isinstance(call, ast.Call) and name.endswith(("TrainerFailure", ".warn")) and call.args:
-                yield from _figured(call.args[-1])
+            if isinstance(call, ast.Call) and name.endswith(TELLING):
+                words = [
+                    *call.args[-1:],
+                    *(one.value for one in call.keywords if one.arg in ("down", "silent", "broken")),
+                ]
+                yield from (sentence for node in words for sentence in _figured(node) if re.search("[a-z] ", sentence))
         if file.stem in VERDICTS:
             yield from (sentence for node in _of_a_verdict(tree) for sentence in _figured(node) if _is_one(sentence))
 
 
+TELLING = (
+    "TrainerFailure", ".warn", "told", "RuntimeFailure", "RuntimeUnavailable", "ModelMissing", "CannotConvert",
+    "CannotEncode", "BadGguf",
+)  # fmt: skip
 VERDICTS = ("verdict", "parity", "rounded", "canaries", "evaluate", "number_types", "result")
 ASIDE = (".stage", ".done", ".say", ".ask", "Canary")  # for the terminal, and what a model is told
 
