@@ -8,9 +8,9 @@ tests/curator/test_translations.py reads the trainer's source and fails for a se
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 
-from curator import told_runtimes
+from curator import told_files, told_runtimes
 from curator.words import N_
 
 PLACE = re.compile(r"%\((\w+)\)s")
@@ -161,37 +161,37 @@ SENTENCES = (
     N_("The rows of %(narrow)s of its %(all)s taught layers do not divide into blocks of this type."),
     N_("All taught layers of the base are of type %(type)s, which is listed."),
     N_("Rounded to this type the model's numbers run over, and it answers nothing."),
+    *told_files.SENTENCES,
+    *told_runtimes.SENTENCES,
 )
-
-
-EVERY = (*SENTENCES, *told_runtimes.SENTENCES)
 
 
 def split(sentence: str) -> tuple[str, dict[str, str]]:
     """Answer the sentence with names in place of figures, and the figures; one that is not known stays as it is."""
-    for known in EVERY:
+    for known in SENTENCES:
         if found := _pattern(known).fullmatch(sentence):
             return known, found.groupdict()
     return sentence, {}
 
 
-def sentences(text: str) -> list[tuple[str, dict[str, str]]]:
+@lru_cache(maxsize=1024)
+def sentences(text: str) -> tuple[tuple[str, dict[str, str]], ...]:
     """Answer each sentence of a text as `split` does; what comes after the last known one stays as it is."""
     found: list[tuple[str, dict[str, str]]] = []
     rest = text
     while rest:
-        begins = [(known, match) for known in EVERY if (match := _opening(known).match(rest))]
+        begins = [(known, match) for known in SENTENCES if (match := _opening(known).match(rest))]
         if not begins:
-            return [*found, (rest, {})] if found else [split(text)]
+            return (*found, (rest, {})) if found else (split(text),)
         known, match = min(begins, key=_swallows)
         found.append((known, match.groupdict()))
         rest = rest[match.end() :].lstrip()
-    return found
+    return tuple(found)
 
 
 def _swallows(begin: tuple[str, re.Match[str]]) -> tuple[int, int]:
-    """Put those last that reach into the next sentence, or take words for a figure."""
-    return begin[1].end(), -len(begin[1].groups())
+    """Put those last that reach into the next sentence, or take words for figures."""
+    return begin[1].end(), sum(map(len, begin[1].groups()))
 
 
 @cache

@@ -1,13 +1,33 @@
-"""What Ollama's side tells of a failure, as sentences that pages can translate; told.py says how they are found again.
-
-tests/curator/test_translations.py reads trainer/runtimes/ollama*.py and fails for a sentence that is missing.
-"""
+"""What runtimes tell of a failure, and what is told of loading a version; told.py says what that is for."""
 
 from __future__ import annotations
 
 from curator.words import N_
 
 SENTENCES = (
+    N_("%(where)s has no model %(name)s. Publish it first, or choose another one."),
+    N_(
+        "%(name)s cannot be a model's name. Use at most 80 letters, digits, dots, dashes and underscores, then a "
+        "colon and as many again if you like."
+    ),
+    N_("The embedded runtime is not installed. Install it: pip install 'curator[llamacpp]'."),
+    N_("%(where)s is not running. Is `curator up` running? Start it, then try again."),
+    N_(
+        "%(name)s was not loaded within %(minutes)s minutes. The machine may be short of memory. Close other "
+        "programs and try again."
+    ),
+    N_("%(where)s is being restarted. Ask again in a moment."),
+    N_("%(where)s has gone silent. Ask again; if it stays so, restart Curator."),
+    N_("%(where)s stopped in the middle of its answer and is being started again. Ask again in a moment."),
+    N_("%(where)s has just been replaced. Ask again in a moment."),
+    N_("%(where)s could not do that. llama.cpp says: %(said)s"),
+    N_(
+        "The question is too long: %(tokens)s tokens, and the model was loaded for %(most)s. Ask less, or start a"
+        " new conversation."
+    ),
+    N_("The model has been silent for 30 seconds. Ask again in a moment."),
+    N_("Ollama's address is not set. Set it, or use the embedded runtime."),
+    N_("There is no runtime %(name)s. Choose one of %(known)s."),
     N_("It is loaded as one merged file, because it could not be loaded as an adapter: %(reason)s"),
     N_(
         "Ollama %(ollama)s takes no adapters any more. This version, which is one, still answers. Load it again, under "
@@ -36,7 +56,6 @@ SENTENCES = (
     N_("%(name)s has an adapter in Ollama already, and both would count."),
     N_("%(name)s is of another architecture in Ollama than the base that was taught."),
     N_("%(name)s is not the base that was taught: its weights are others in Ollama."),
-    N_("Ollama has no model %(tag)s. Publish it first, or choose another one."),
     N_("Ollama broke the answer off. Ask again; if it stays so, look at Ollama's log."),
     N_("Ollama's address cannot be used. %(error)s"),
     N_("Ollama at %(address)s refuses the token. Check it in the settings."),
