@@ -11,7 +11,18 @@ from pydantic import BaseModel
 
 from curator import web
 from curator.security import current_user, policy, project
-from curator.services import arena, continuing, examples, jobs, lineage, recipe, run_comparison, runs, snapshots
+from curator.services import (
+    arena,
+    continuing,
+    examples,
+    jobs,
+    lessons,
+    lineage,
+    recipe,
+    run_comparison,
+    runs,
+    snapshots,
+)
 from db.models import Json, Project, Run, Snapshot
 from trainer.recipe import Flat
 
@@ -25,6 +36,7 @@ class TeachForm(BaseModel):
     snapshot_id: int | None = None
     include_personal: bool = False  # when today's answers are frozen
     continues: int | None = None  # number of a version; none: from the base
+    method: Literal["", "dpo", "kto"] = ""  # of learning preferences; none: as usual
     preset: Literal["", "quick"] = ""
 
 
@@ -38,6 +50,7 @@ def index() -> ResponseReturnValue:
         readiness=runs.readiness(session, project(), web.settings()),
         next_name=snapshots.next_name(session, project()),
         snapshots=snapshots.recent(session, project()),
+        held=lessons.held,
         fields=recipe.fields(project()),
         versions=continuing.possible(session, project()),
         runs=runs.recent(session, project()),
@@ -129,7 +142,7 @@ def log(run_id: int) -> ResponseReturnValue:
 def _typed(form: TeachForm) -> Flat:
     """Answer the parameters that were typed or chosen, by name."""
     typed = web.parse_form(recipe.Typed).model_dump(exclude_none=True)
-    return typed | ({"continues": form.continues} if form.continues else {})
+    return typed | form.model_dump(include={*recipe.BY_CHOICE}, exclude_defaults=True)
 
 
 def _dataset(form: TeachForm) -> Snapshot:
