@@ -5,19 +5,21 @@ Imports no torch, so the web app can read and write these without loading a mode
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from itertools import groupby
 from typing import Literal
 
 from pydantic import Field
 
-from trainer.recipe import Frozen, Precision
+from trainer.recipe import Frozen, Method, Precision
 
 Role = Literal["system", "user", "assistant"]
 Split = Literal["train", "val", "test"]
 Stage = Literal["plan", "train", "convert", "evaluate"]
 Outcome = Literal["better", "same", "worse"]
 
+MATERIAL: Mapping[Method, str] = {"sft": "approved answers", "dpo": "pairs of answers", "kto": "judged answers"}
 SAME_WITHIN = 0.05  # nats per answer token; losses closer than this count as the same
 
 

@@ -157,10 +157,12 @@ def _seen(run: Run) -> Json:
     """Gather what the pages of one run show."""
     session, where = web.session(), project()
     job = jobs.live_job(session, runs.job_key(run)) if run.state in runs.LIVE else None
+    snapshot = session.get_one(Snapshot, run.snapshot_id)
     return {
         "run": run,
         "run_numbers": lineage.run_numbers(session, where),
-        "snapshot": session.get_one(Snapshot, run.snapshot_id),
+        "snapshot": snapshot,
+        "studied": lessons.learnt(snapshot, run.spec.get("method", "sft"), "train")[0],
         "progress": runs.progress(run),
         "plan": runs.plan(run),
         "by_hand": runs.by_hand(session, run),

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from db.models import Json, Run
+from trainer.recipe import Method
 from trainer.rundir import RunDir
-from trainer.spec import Check, Evaluation, Knowledge, Rounded, RunResult, Totals
+from trainer.spec import MATERIAL, Check, Evaluation, Knowledge, Rounded, RunResult, Totals
 
 PARTS = {"old": Totals, "new": Totals, "approved": Totals, "knowledge": Knowledge, "rounded": Rounded}
 ALIKE = 0.1  # lengths within a tenth of each other are about the same
@@ -41,6 +42,7 @@ class RunCard:
     approved: Totals | None = None
     knowledge: Knowledge | None = None
     rounded: Rounded | None = None
+    method: Method = "sft"
 
     @property
     def passed(self) -> bool:
@@ -65,7 +67,7 @@ class RunCard:
     def sentence(self) -> str:
         """Say it in English; the parts are there for other languages."""
         words = [
-            f"Learnt from {self.examples} approved answers in {duration(self.minutes)}.",
+            f"Learnt from {self.examples} {MATERIAL[self.method]} in {duration(self.minutes)}.",
             f"On {self.asked} questions it never saw: better on {self.better}, same on {self.same}, "
             f"worse on {self.worse}.",
         ]
@@ -115,7 +117,7 @@ def card(run: Run) -> RunCard | None:
     values: dict[str, Any] = dict(run.card)  # decoded JSON
     values["checks"] = tuple(Check.model_validate(check) for check in values["checks"])
     values |= {name: kind.model_validate(values[name]) for name, kind in PARTS.items() if name in values}
-    return RunCard(**values)
+    return RunCard(**values, method=run.spec.get("method", "sft"))
 
 
 def evaluation(run: Run) -> Evaluation | None:
