@@ -107,10 +107,7 @@ def test_a_thumb_and_what_nobody_settled_are_no_judgements(session, project, use
 
 
 def test_what_is_taken_back_is_in_no_later_snapshot(session, project, user):
-    for _ in range(20):
-        judge(session, project, user, "accept")
-    judge(session, project, user, "reject")
-    before = snapshots.freeze(session, project, "p1", kind="preference")
+    before = preferences(session, project, user, 0, 40, 1)
 
     reviews.undo(session, project, user, lease_seconds=0)
     after = snapshots.freeze(session, project, "p2", kind="preference")
