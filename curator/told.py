@@ -84,6 +84,15 @@ SENTENCES = (
         "Shorten them, raise the longest length, or let them be left out."
     ),
     N_("Example %(example)s has no second answer to prefer its own to. Freeze the preferences again."),
+    N_(
+        "Example %(example)s is an answer that people found bad, and %(method)s would teach it. Use kto, which learns "
+        "from bad answers, or freeze the dataset again."
+    ),
+    N_(
+        "There are %(good)s good and %(bad)s bad answers to learn from, and kto needs both. Judge more of the missing "
+        "kind, then freeze the preferences again."
+    ),
+    N_("kto measures an answer against the others of its step, so a step needs 2 answers or more. Raise batch_size."),
     N_("The example %(example)s is there twice. Freeze the dataset again."),
     N_("Line %(number)s of %(file)s cannot be read (%(error)s). Put it right, or start a new run."),
     N_("The best checkpoint, of step %(step)s, is damaged. Start a new run."),

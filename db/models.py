@@ -437,6 +437,7 @@ class Snapshot(Table, table=True):
     val: int
     test: int
     left_out: int = 0  # approved records that hold personal data and were not taken in
+    singles: Json = json_column(dict)  # {split: {"good": 9, "bad": 2}}: single judgements among preferences, not pairs
     created_by: int | None = Field(default=None, foreign_key="user.id")
     created_at: datetime = moment()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from trainer.rundir import RunDir, sha256_of
-from trainer.spec import Evaluation, RunResult
+from trainer.spec import MATERIAL, Evaluation, RunResult
 
 FILES = (
     "plan.json",
@@ -28,9 +28,10 @@ def result_of(run: RunDir, evaluation: Evaluation) -> RunResult:
     plan = run.plan()
     asked = len(evaluation.questions)
     examples = plan.examples["train"] if plan else len(run.examples("train"))
+    material = MATERIAL[run.spec().method]
     return RunResult(
         status="finished",
-        message=f"Learnt from {examples} approved answers in {_duration(seconds)}. On {asked} questions it never saw: "
+        message=f"Learnt from {examples} {material} in {_duration(seconds)}. On {asked} questions it never saw: "
         f"better on {evaluation.better}, same on {evaluation.same}, worse on {evaluation.worse}.",
         examples=examples,
         steps=step,

@@ -5,13 +5,14 @@ Imports no torch, so the web app can read and write these without loading a mode
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from itertools import groupby
 from typing import Literal
 
 from pydantic import Field
 
-from trainer.recipe import Frozen, MergedType, Precision
+from trainer.recipe import Frozen, MergedType, Method, Precision
 
 Role = Literal["system", "user", "assistant"]
 Split = Literal["train", "val", "test"]
@@ -19,6 +20,7 @@ Stage = Literal["plan", "train", "convert", "evaluate", "types"]  # the last one
 Outcome = Literal["better", "same", "worse"]
 
 OFFERED: tuple[MergedType, ...] = ("F16", "BF16", "Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q4_0", "same")
+MATERIAL: Mapping[Method, str] = {"sft": "approved answers", "dpo": "pairs of answers", "kto": "judged answers"}
 SAME_WITHIN = 0.05  # nats per answer token; losses closer than this count as the same
 
 

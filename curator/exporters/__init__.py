@@ -11,13 +11,13 @@ from types import ModuleType
 from typing import cast
 
 from curator.errors import Invalid
-from curator.exporters import openai_messages, sharegpt
-from curator.exporters.example import PreferenceExample, Splits
+from curator.exporters import openai_messages, sharegpt, trl
+from curator.exporters.example import Judgement, PreferenceExample, Splits
 from curator.exporters.files import pack
 
-__all__ = ["EXPORTERS", "PreferenceExample", "Splits", "pack", "write"]
+__all__ = ["EXPORTERS", "Judgement", "PreferenceExample", "Splits", "pack", "write"]
 
-EXPORTERS: Mapping[str, ModuleType] = {"sharegpt": sharegpt, "openai-messages": openai_messages}
+EXPORTERS: Mapping[str, ModuleType] = {"sharegpt": sharegpt, "openai-messages": openai_messages, "trl": trl}
 
 
 def write(exporter: str, folder: Path, name: str, splits: Splits) -> list[Path]:

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from curator.exporters.example import PreferenceExample, Splits
+from curator.exporters.example import Judgement, PreferenceExample, Splits
 from curator.exporters.files import to_json, write_lines, write_text
 from trainer.spec import Example, Message
 
@@ -28,6 +28,10 @@ COLUMNS: dict[str, str | None] = {
     "system": "system", "tools": None, "images": None, "videos": None, "audios": None,
     "chosen": None, "rejected": None, "kto_tag": None,
 }  # fmt: skip
+ANSWERS: dict[type[Any], tuple[str, ...]] = {
+    Example: (), PreferenceExample: ("chosen", "rejected"), Judgement: ("kto_tag",),
+}  # fmt: skip
+"""The columns that each kind has besides the conversation."""
 
 
 def write(folder: Path, name: str, splits: Splits) -> list[Path]:
@@ -35,40 +39,41 @@ def write(folder: Path, name: str, splits: Splits) -> list[Path]:
     found: list[Path] = []
     info: dict[str, Any] = {}
     for split, values in splits.items():
-        ranking = False
+        kind: type[Any] = Example
 
         def lines(values: Any = values) -> Any:
-            nonlocal ranking
+            nonlocal kind
             for value in values:
-                ranking = isinstance(value, PreferenceExample)
+                kind = type(value)
                 yield line(value)
 
         file = write_lines(folder / f"{name}_{split}.jsonl", lines())
         if file:
             found.append(file)
-            info[f"{name}_{split}"] = entry(file.name, ranking=ranking)
+            info[f"{name}_{split}"] = entry(file.name, kind)
     return [*found, write_text(folder / "dataset_info.json", json.dumps(info, ensure_ascii=False, indent=2) + "\n")]
 
 
-def entry(file_name: str, *, ranking: bool) -> dict[str, Any]:
-    """Answer the dataset_info.json entry of one file."""
-    columns = {**COLUMNS, "chosen": "chosen", "rejected": "rejected"} if ranking else dict(COLUMNS)
+def entry(file_name: str, kind: type[Any]) -> dict[str, Any]:
+    """Answer the dataset_info.json entry of one file that holds examples of a kind."""
     return {
         "file_name": file_name,
         "formatting": "sharegpt",
-        "ranking": ranking,
-        "columns": columns,
+        "ranking": kind is PreferenceExample,
+        "columns": COLUMNS | {name: name for name in ANSWERS[kind]},
         "tags": dict(TAGS),
     }
 
 
-def line(example: Example | PreferenceExample) -> str:
+def line(example: Example | PreferenceExample | Judgement) -> str:
     """Answer one example as one line of JSON; the system prompt has a column of its own."""
-    sft = isinstance(example, Example)
-    system, turns = _turns(example.messages if sft else example.prompt)
+    system, turns = _turns(example.messages if isinstance(example, Example) else example.prompt)
     value: dict[str, Any] = {"conversations": turns, "system": system}
-    if not sft:
+    if isinstance(example, PreferenceExample):
         value |= {"chosen": _turn("gpt", example.chosen), "rejected": _turn("gpt", example.rejected)}
+    if isinstance(example, Judgement):
+        turns.append(_turn("gpt", example.answer))
+        value["kto_tag"] = example.good
     return to_json(value)
 
 

@@ -16,6 +16,7 @@ from curator.services import (
     continuing,
     examples,
     jobs,
+    lessons,
     lineage,
     number_types,
     recipe,
@@ -36,6 +37,7 @@ class TeachForm(BaseModel):
     snapshot_id: int | None = None
     include_personal: bool = False  # when today's answers are frozen
     continues: int | None = None  # number of a version; none: from the base
+    method: Literal["", "dpo", "kto"] = ""  # of learning preferences; none: as usual
     preset: Literal["", "quick"] = ""
 
 
@@ -49,6 +51,7 @@ def index() -> ResponseReturnValue:
         readiness=runs.readiness(session, project(), web.settings()),
         next_name=snapshots.next_name(session, project()),
         snapshots=snapshots.recent(session, project()),
+        held=lessons.held,
         fields=recipe.fields(project()),
         versions=continuing.possible(session, project()),
         runs=runs.recent(session, project()),
@@ -140,7 +143,7 @@ def log(run_id: int) -> ResponseReturnValue:
 def _typed(form: TeachForm) -> Flat:
     """Answer the parameters that were typed or chosen, by name."""
     typed = web.parse_form(recipe.Typed).model_dump(exclude_none=True)
-    return typed | ({"continues": form.continues} if form.continues else {})
+    return typed | form.model_dump(include={*recipe.BY_CHOICE}, exclude_defaults=True)
 
 
 def _dataset(form: TeachForm) -> Snapshot:
@@ -155,10 +158,12 @@ def _seen(run: Run) -> Json:
     """Gather what the pages of one run show."""
     session, where = web.session(), project()
     job = jobs.live_job(session, runs.job_key(run)) if run.state in runs.LIVE else None
+    snapshot = session.get_one(Snapshot, run.snapshot_id)
     return {
         "run": run,
         "run_numbers": lineage.run_numbers(session, where),
-        "snapshot": session.get_one(Snapshot, run.snapshot_id),
+        "snapshot": snapshot,
+        "studied": lessons.learnt(snapshot, run.spec.get("method", "sft"), "train")[0],
         "progress": runs.progress(run),
         "plan": runs.plan(run),
         "by_hand": runs.by_hand(session, run),

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from curator import web
 from curator.exporters import EXPORTERS
 from curator.security import current_user, policy, project
-from curator.services import examples, exports, snapshots
+from curator.services import examples, exports, lessons, snapshots
 
 bp = Blueprint("snapshots", __name__, url_prefix="/p/<slug>/datasets")
 SHOWN = 20
@@ -30,6 +30,7 @@ def index() -> ResponseReturnValue:
     return web.page(
         "snapshots/index.html",
         snapshots=found,
+        held=lessons.held,
         next_name=snapshots.next_name(session, project()),
         since=snapshots.approved_since(session, project(), found[0] if found else None),
         personal=examples.count_personal(session, project()),
@@ -59,11 +60,12 @@ def show(snapshot_id: int) -> ResponseReturnValue:
     return web.page(
         "snapshots/show.html",
         snapshot=snapshot,
+        held=lessons.held,
         before=before,
         diff=snapshots.diff(session, before, snapshot) if before else None,
         remarks=snapshots.remarks(snapshot, control=snapshots.holds_control(session, snapshot)),
         split=split,
-        examples=snapshots.first(session, snapshot, split, SHOWN),
+        examples=lessons.first(session, snapshot, split, SHOWN),
         exporters=list(EXPORTERS),
     )
 

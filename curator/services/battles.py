@@ -10,7 +10,19 @@ from typing import Literal
 from sqlmodel import Session, col, select
 
 from curator.services import examples
-from db.models import Battle, BattleTurn, ModelVersion, Passage, Project, Record, Review, Run, SnapshotExample, Vote
+from db.models import (
+    Battle,
+    BattleTurn,
+    Json,
+    ModelVersion,
+    Passage,
+    Project,
+    Record,
+    Review,
+    Run,
+    SnapshotExample,
+    Vote,
+)
 from db.models import ExampleContent as Content
 from trainer.spec import Message
 
@@ -113,15 +125,22 @@ def approved_answer(session: Session, battle: Battle) -> str | None:
     """Answer what reviewers approved for a held-out question, as the new version's snapshot holds it."""
     if battle.record_id is None:
         return None
-    body = session.exec(
+    bodies = session.exec(
         select(Content.body)
         .join(SnapshotExample, col(SnapshotExample.content_sha256) == col(Content.sha256))
         .join(Run, col(Run.snapshot_id) == col(SnapshotExample.snapshot_id))
         .join(ModelVersion, col(ModelVersion.run_id) == col(Run.id))
         .where(ModelVersion.id == battle.new_version_id, SnapshotExample.record_id == battle.record_id)
-        .limit(1)
-    ).first()
-    return str(json.loads(body)["messages"][-1]["content"]) if body else None
+        .order_by(col(SnapshotExample.position))
+    )
+    return next((answer for body in bodies if (answer := _approved(json.loads(body)))), None)
+
+
+def _approved(content: Json) -> str | None:
+    """Answer the answer of an example that people approve of; None for one that they only rejected."""
+    if "messages" in content:
+        return str(content["messages"][-1]["content"])
+    return content.get("chosen") or content.get("good")
 
 
 def _names(session: Session, battle: Battle) -> dict[Side, Name]:

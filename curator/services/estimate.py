@@ -9,7 +9,7 @@ from sqlmodel import Session, col, select
 
 from curator.services import bases, recipe
 from curator.services.run_card import card
-from db.models import Base, Run, Snapshot
+from db.models import Base, Run
 from trainer.recipe import TrainSpec
 
 FIXED_SECONDS = 60.0  # loading, converting and asking again, as long as no run has told
@@ -33,25 +33,24 @@ def minutes(session: Session, base: Base, spec: TrainSpec, examples: int) -> flo
 
 def _pace(session: Session, base: Base) -> Pace:
     done = session.exec(
-        select(Run, Snapshot)
-        .join(Snapshot, col(Run.snapshot_id) == col(Snapshot.id))
+        select(Run)
         .where(Run.base_id == base.id, Run.state == "finished")
         .order_by(col(Run.id).desc())
         .limit(LOOKS_BACK)
     ).all()
-    paces = [pace for run, snapshot in done if (pace := _pace_of(run, snapshot, base))]
+    paces = [pace for run in done if (pace := _pace_of(run, base))]
     if not paces:
         return Pace(FIXED_SECONDS, bases.minutes_per_100(base.parameters) * 60 / 100 / USUAL_READINGS)
     return Pace(fmean(pace.fixed for pace in paces), fmean(pace.reading for pace in paces))
 
 
-def _pace_of(run: Run, snapshot: Snapshot, base: Base) -> Pace | None:
+def _pace_of(run: Run, base: Base) -> Pace | None:
     sums = card(run)
-    if not (sums and run.finished_at and run.started_at and snapshot.train):
+    if not (sums and run.finished_at and run.started_at and sums.examples):
         return None
     whole = (run.finished_at - run.started_at).total_seconds()
     learning = min(whole, sums.minutes * 60)
-    return Pace(whole - learning, learning / _readings(recipe.of(run, base), snapshot.train))
+    return Pace(whole - learning, learning / _readings(recipe.of(run, base), sums.examples))
 
 
 def _readings(spec: TrainSpec, examples: int) -> int:

@@ -8,7 +8,7 @@ from functools import cache, partial
 from itertools import groupby, islice
 from typing import Any
 
-from sqlalchemy import Row, Text, cast, or_, select
+from sqlalchemy import ColumnElement, Row, Text, cast, exists, or_, select
 from sqlmodel import Session
 
 from curator.services import personal
@@ -82,8 +82,25 @@ def passage_blocks(passages: Sequence[tuple[str, str]]) -> list[str]:
 def settled_examples(session: Session, project: Project, *, suspects: bool = False) -> Iterator[Draft]:
     """Yield the accepted records with the correction of the review that settled them, by id.
 
+    `suspects`: only those that may hold personal data.
+    """
+    typed = (_review.c.question.is_not(None), _review.c.answer.is_not(None), cast(_review.c.turns, Text) != "{}")
+    likely = [or_(_record.c.personal.is_(None), _record.c.personal != "", *typed)] if suspects else []
+    return _settled(session, project, _record.c.state == "accepted", *likely)
+
+
+def single_answers(session: Session, project: Project, *, good: bool) -> Iterator[Draft]:
+    """Yield the records whose one answer was accepted as it is, or rejected; a corrected one makes a pair instead."""
+    paired = exists().where(_pair.c.review_id == _record.c.settled_by)
+    which = (_record.c.state == "accepted", ~paired) if good else (_record.c.state == "rejected",)
+    return _settled(session, project, *which)
+
+
+def _settled(session: Session, project: Project, *which: ColumnElement[bool]) -> Iterator[Draft]:
+    """Yield settled records as examples, by id. What was typed into a rejection is no correction.
+
     An answer that the log cut short is left out unless somebody rewrote it: a model taught with it would learn to
-    stop in the middle of a sentence. `suspects`: only those that may hold personal data.
+    stop in the middle of a sentence.
     """
     query = (
         select(
@@ -92,14 +109,11 @@ def settled_examples(session: Session, project: Project, *, suspects: bool = Fal
             _review.c.question.label("new_question"), _review.c.answer.label("new_answer"),
             _review.c.turns.label("new_turns"),
         )
-        .outerjoin(_review, _review.c.id == _record.c.settled_by)
-        .where(_record.c.project_id == project.id, _record.c.state == "accepted")
+        .outerjoin(_review, (_review.c.id == _record.c.settled_by) & (_review.c.verdict == "accept"))
+        .where(_record.c.project_id == project.id, *which)
         .order_by(_record.c.id)
         .limit(BATCH)
     )  # fmt: skip
-    if suspects:
-        typed = (_review.c.question.is_not(None), _review.c.answer.is_not(None), cast(_review.c.turns, Text) != "{}")
-        query = query.where(or_(_record.c.personal.is_(None), _record.c.personal != "", *typed))
     last = 0
     while page := fetch(session, query.where(_record.c.id > last)):
         last = page[-1].id
@@ -131,6 +145,11 @@ def _row_personal(row: Row[Any], said: Sequence[str], told: Callable[[], Passage
     if row.personal == "":
         said = [row.new_question or "", row.new_answer or "", *(row.new_turns or {}).values()]
     return _personal(row.id, said, told)
+
+
+def holds_personal(session: Session, record_id: int | None, said: Sequence[str]) -> bool:
+    """Tell whether what was said holds personal data that no passage of the record holds as well."""
+    return _personal(record_id, said, lambda: _passages(session, [record_id]))
 
 
 def _personal(record_id: int | None, said: Sequence[str], told: Callable[[], Passages]) -> bool:

@@ -9,14 +9,19 @@ from pathlib import Path
 from sqlmodel import Session
 
 from curator import exporters
-from curator.services import snapshots
+from curator.services import lessons, snapshots
 from db.models import Snapshot
 
 
 def export(session: Session, snapshot: Snapshot, exporter: str, folder: Path) -> list[Path]:
-    """Write a snapshot's splits into a folder, streamed; answer the files. The same snapshot gives the same bytes."""
-    read = snapshots.examples if snapshot.kind == "sft" else snapshots.pairs
+    """Write a snapshot's splits into a folder, streamed; answer the files. The same snapshot gives the same bytes.
+
+    Preferences with single judgements among them give files for both: of the pairs, and of every answer as good or bad.
+    """
+    read = snapshots.examples if snapshot.kind == "sft" else lessons.pairs
     splits: exporters.Splits = {split: read(session, snapshot, split) for split in snapshots.SPLITS}
+    if snapshot.singles:  # what holds pairs alone gives the files that it always gave
+        splits |= {f"kto_{split}": lessons.judgements(session, snapshot, split) for split in snapshots.SPLITS}
     return exporters.write(exporter, folder, file_name(snapshot), splits)
 
 

@@ -61,7 +61,8 @@ def fields(project: Project) -> list[tuple[str, list[RecipeField]]]:
 def settled(project: Project, base: Base, kind: str, chosen: Flat, preset: str = "") -> TrainSpec:
     """Answer what a run on a dataset of a kind is asked; raises Invalid for a recipe that cannot be.
 
-    A dataset of preferences is learnt with dpo, at its own pace: at that of approved answers it ends in loops.
+    A dataset of preferences is learnt with dpo unless kto is chosen, at its own pace: at that of approved answers it
+    ends in loops.
     """
     below = _usual(project)
     if kind == "preference":
@@ -69,6 +70,11 @@ def settled(project: Project, base: Base, kind: str, chosen: Flat, preset: str =
     if preset:
         below = with_preset(below, preset)
     values = over(below, flat(chosen))
+    if kind == "sft" and values.get("method", "sft") != "sft":
+        raise Invalid(
+            "Among approved answers there is nothing to prefer or to reject. Choose a dataset of preferences, or leave "
+            "the way of learning as usual."
+        )
     if unknown := sorted({*values, *chosen} - {"lora", *(setting.name for setting in settings())}):
         raise Invalid("A recipe has no field %(field)s. Remove it.", field=", ".join(unknown))
     try:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from db.models import Json, ModelVersion, Run
+from trainer.recipe import Method
 from trainer.rundir import RunDir
-from trainer.spec import Check, Evaluation, Knowledge, Rounded, RunResult, Totals
+from trainer.spec import MATERIAL, Check, Evaluation, Knowledge, Rounded, RunResult, Totals
 
 PARTS = {"old": Totals, "new": Totals, "approved": Totals, "knowledge": Knowledge, "rounded": Rounded}
 ALIKE = 0.1  # lengths within a tenth of each other are about the same
@@ -41,6 +42,7 @@ class RunCard:
     approved: Totals | None = None
     knowledge: Knowledge | None = None
     rounded: Rounded | None = None
+    method: Method = "sft"
 
     @property
     def passed(self) -> bool:
@@ -65,7 +67,7 @@ class RunCard:
     def sentence(self) -> str:
         """Say it in English; the parts are there for other languages."""
         words = [
-            f"Learnt from {self.examples} approved answers in {duration(self.minutes)}.",
+            f"Learnt from {self.examples} {MATERIAL[self.method]} in {duration(self.minutes)}.",
             f"On {self.asked} questions it never saw: better on {self.better}, same on {self.same}, "
             f"worse on {self.worse}.",
         ]
@@ -110,21 +112,21 @@ def figures(result: RunResult, evaluation: Evaluation) -> Json:
 
 def card(run: Run) -> RunCard | None:
     """Answer the card of a finished run, None before that."""
-    return _read(run.card)
+    return _read(run.card, run)
 
 
 def card_of_version(version: ModelVersion, run: Run) -> RunCard | None:
     """Answer the card of one version of a run: its own where its file was examined anew."""
-    return _read(version.card or run.card)
+    return _read(version.card or run.card, run)
 
 
-def _read(kept: Json) -> RunCard | None:
+def _read(kept: Json, run: Run) -> RunCard | None:
     if not kept:
         return None
     values: dict[str, Any] = dict(kept)  # decoded JSON
     values["checks"] = tuple(Check.model_validate(check) for check in values["checks"])
     values |= {name: kind.model_validate(values[name]) for name, kind in PARTS.items() if name in values}
-    return RunCard(**values)
+    return RunCard(**values, method=run.spec.get("method", "sft"))
 
 
 def evaluation(run: Run) -> Evaluation | None:

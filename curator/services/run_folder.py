@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlmodel import Session
 
 from curator.errors import Unavailable
-from curator.services import bases, continuing, pins, snapshots
+from curator.services import bases, continuing, lessons, pins, snapshots
 from curator.settings import Settings
 from db.models import Base, Project, Run, Snapshot, utc_now
 from trainer.recipe import BaseRef, MergedType, TrainSpec
@@ -91,7 +91,7 @@ def _lessons(
 ) -> Iterator[Example]:
     """Answer what a run learns on one side; going on from a version, what that was not taught comes first."""
     if snapshot.kind == "preference":
-        return snapshots.lessons_of_pairs(session, snapshot, split)
+        return lessons.of_preferences(session, snapshot, split, spec.method)
     if before and split == "train":
         earlier = session.get_one(Snapshot, before.snapshot_id)
         if earlier.kind == snapshot.kind:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlmodel import Session, col, select
 
 from curator.errors import Conflict, CuratorError, Invalid, NotFound
-from curator.services import bases, continuing, estimate, jobs, journal, recipe, run_folder, snapshots
+from curator.services import bases, continuing, estimate, jobs, journal, lessons, recipe, run_folder, snapshots
 from curator.services.run_card import RunCard, card, evaluation
 from curator.services.run_folder import log_tail
 from curator.services.run_progress import Progress, plan, progress, stage_ends
@@ -15,7 +15,7 @@ from curator.settings import Settings
 from db.models import Base, Project, Run, Snapshot, User, utc_now
 from trainer import command
 from trainer.command import ByHand
-from trainer.recipe import Flat, flat
+from trainer.recipe import Flat, TrainSpec, flat
 
 __all__ = [
     "Progress", "Readiness", "RunCard", "by_hand", "cancel", "card", "evaluation", "get", "job_key", "live",
@@ -80,6 +80,7 @@ def start(
     if refusal := bases.why_not(session, base):
         raise refusal
     spec = recipe.settled(project, base, snapshot.kind, going_on(session, project, chosen), preset)
+    lessons.check(snapshot, spec.method)
     run = Run(
         project_id=project.id or 0,
         snapshot_id=snapshot.id or 0,
@@ -103,7 +104,7 @@ def preview(session: Session, project: Project, snapshot_id: int | None, chosen:
     base = bases.get(session, project.base_id)
     spec = recipe.settled(project, base, kind, going_on(session, project, chosen), preset)
     if snapshot:
-        return command.by_hand(spec, NO_FOLDER, snapshot.name, snapshot.train, snapshot.val)
+        return _by_hand(spec, NO_FOLDER, snapshot)
     approved = snapshots.approved_since(session, project, None)
     return command.by_hand(spec, NO_FOLDER, snapshots.next_name(session, project), approved, approved)
 
@@ -112,7 +113,12 @@ def by_hand(session: Session, run: Run) -> ByHand:
     """Say how a run is done again without these pages."""
     spec = recipe.of(run, session.get_one(Base, run.base_id))
     snapshot = session.get_one(Snapshot, run.snapshot_id)
-    return command.by_hand(spec, run.folder or NO_FOLDER, snapshot.name, snapshot.train, snapshot.val)
+    return _by_hand(spec, run.folder or NO_FOLDER, snapshot)
+
+
+def _by_hand(spec: TrainSpec, folder: str, snapshot: Snapshot) -> ByHand:
+    (train, bad), (val, _) = (lessons.learnt(snapshot, spec.method, split) for split in ("train", "val"))
+    return command.by_hand(spec, folder, snapshot.name, train, val, bad)
 
 
 def cancel(session: Session, run: Run) -> Run:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import islice
 from typing import NamedTuple, cast
 
 from sqlalchemy import exists, func, or_, select
 from sqlmodel import Session, col
 
 from curator.errors import Conflict, Invalid, NotFound
-from curator.exporters import PreferenceExample
-from curator.services import journal
+from curator.services import journal, judgements
 from curator.services.bulk import Insert, fetch
 from curator.services.examples import Draft, settled_examples, settled_pairs
 from curator.services.intake import CONTROL
 from db.models import (
     ExampleContent,
+    Json,
     Project,
     Record,
     Snapshot,
@@ -27,7 +27,7 @@ from db.models import (
     SnapshotKind,
     User,
 )
-from trainer.spec import Example, Message, Split
+from trainer.spec import Example, Split
 
 BATCH = 1_000
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -41,6 +41,7 @@ class _Place(NamedTuple):
     record_id: int | None
     group: str
     split: Split
+    single: str  # good or bad; empty for what is no single judgement
 
 
 def split_of(group: str, seed: int) -> Split:
@@ -66,7 +67,7 @@ def freeze(
     *,
     include_personal: bool = False,
 ) -> Snapshot:
-    """Freeze today's settled examples as a new snapshot.
+    """Freeze today's settled examples, or what people preferred and judged, as a new snapshot.
 
     The content is copied, not pointed at, so a later review cannot change what a model was taught. Examples stand
     in the order of their hashes, and two equal ones count once, so that the same approved answers give the same
@@ -80,7 +81,7 @@ def freeze(
         raise Invalid("A snapshot needs a name.")
     if session.scalar(select(Snapshot).where(col(Snapshot.project_id) == project.id, col(Snapshot.name) == name)):
         raise Conflict("There is a snapshot called “%(name)s” already. Choose another name.", name=name)
-    source = settled_examples(session, project) if kind == "sft" else settled_pairs(session, project)
+    source = settled_examples(session, project) if kind == "sft" else _preferences(session, project)
     left_out = _LeftOut()
     places = _store(session, source if include_personal else left_out.of(source), project.seed)
     if not places and left_out.count:
@@ -96,13 +97,13 @@ def freeze(
     snapshot = Snapshot(
         project_id=project.id or 0, name=name, kind=kind, sha256=_hash(places), seed=project.seed,
         train=counts["train"], val=counts["val"], test=counts["test"],
-        left_out=left_out.count, created_by=user.id if user else None,
+        left_out=left_out.count, singles=_singles(places), created_by=user.id if user else None,
     )  # fmt: skip
     session.add(snapshot)
     session.flush()
-    rows = ((snapshot.id, position, *place) for position, place in enumerate(places))
+    lines = ((snapshot.id, position, *place[:-1]) for position, place in enumerate(places))
     columns = ("snapshot_id", "position", "content_sha256", "record_id", "group", "split")
-    Insert(_place, columns, session.get_bind().dialect).run(session.connection(), rows)
+    Insert(_place, columns, session.get_bind().dialect).run(session.connection(), lines)
     detail = {"include_personal": include_personal, "left_out": left_out.count}
     journal.note(session, "froze", snapshot.name, project=project, user=user, detail=detail)
     return snapshot
@@ -131,13 +132,29 @@ def _store(session: Session, drafts: Iterable[Draft], seed: int) -> list[_Place]
         body = json.dumps(draft.content, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
         key = sha256(body.encode()).hexdigest()
         if key not in places:
-            places[key] = _Place(key, draft.record_id, draft.group, split_of(draft.group, seed))
+            split = split_of(draft.group, seed)
+            places[key] = _Place(key, draft.record_id, draft.group, split, _single(draft))
             waiting.append((key, body))
         if len(waiting) >= BATCH:
             insert.run(session.connection(), waiting)
             waiting.clear()
     insert.run(session.connection(), waiting)
     return [places[key] for key in sorted(places)]
+
+
+def _preferences(session: Session, project: Project) -> Iterator[Draft]:
+    yield from settled_pairs(session, project)
+    yield from judgements.single(session, project)
+
+
+def _single(draft: Draft) -> str:
+    return next((word for word in ("good", "bad") if word in draft.content), "")
+
+
+def _singles(places: Sequence[_Place]) -> Json:
+    """Count the single judgements by split, good and bad."""
+    counts = Counter((place.split, place.single) for place in places if place.single)
+    return {split: {word: counts[split, word] for word in ("good", "bad")} for split in SPLITS} if counts else {}
 
 
 def _hash(places: Sequence[_Place]) -> str:
@@ -176,14 +193,6 @@ def before(session: Session, snapshot: Snapshot) -> Snapshot | None:
         col(Snapshot.id) < snapshot.id,
     )
     return session.scalar(query.order_by(col(Snapshot.id).desc()).limit(1))
-
-
-def first(session: Session, snapshot: Snapshot, split: str, limit: int) -> list[Example | PreferenceExample]:
-    """Answer the first examples of one side, to look at."""
-    if split not in SPLITS:
-        raise NotFound("A dataset has the sides train, val and test.")
-    read = examples if snapshot.kind == "sft" else pairs
-    return list(islice(read(session, snapshot, split), limit))
 
 
 def remarks(snapshot: Snapshot, *, control: bool = False) -> list[str]:
@@ -233,31 +242,11 @@ def examples(
 
     With `before`, only those that it holds as well (known) or does not hold.
     """
-    for id_, group, body in _rows(session, snapshot, split, before, known=known):
+    for id_, group, body in rows(session, snapshot, split, before, known=known):
         yield Example.model_validate({"id": id_, "group": group, **json.loads(body)})
 
 
-def pairs(session: Session, snapshot: Snapshot, split: Split | None = None) -> Iterator[PreferenceExample]:
-    """Yield the pairs of a preference snapshot in order, read 1,000 at a time."""
-    for id_, group, body in _rows(session, snapshot, split):
-        yield PreferenceExample.model_validate({"id": id_, "group": group, **json.loads(body)})
-
-
-def lessons_of_pairs(session: Session, snapshot: Snapshot, split: Split) -> Iterator[Example]:
-    """Yield the pairs of a preference snapshot as a run learns them; several of one record are told apart."""
-    seen: dict[str, int] = {}
-    for pair in pairs(session, snapshot, split):
-        number = seen[pair.id] = seen.get(pair.id, 0) + 1
-        answer = Message(role="assistant", content=pair.chosen)
-        yield Example(
-            id=pair.id if number == 1 else f"{pair.id}.{number}",
-            group=pair.group,
-            messages=[*pair.prompt, answer],
-            rejected=pair.rejected,
-        )
-
-
-def _rows(
+def rows(
     session: Session, snapshot: Snapshot, split: Split | None, before: Snapshot | None = None, *, known: bool = False
 ) -> Iterator[tuple[str, str, str]]:
     """Yield (id, group, body); the id is the record's, or for a typed question the start of its content's hash."""

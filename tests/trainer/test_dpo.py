@@ -186,3 +186,13 @@ def test_a_version_that_cannot_be_gone_on_from_is_refused(tmp_path: Path, broken
 
     with pytest.raises(TrainerFailure, match=words):
         teach(run)
+
+
+def test_both_sides_of_a_pair_are_their_last_answers_alone(tmp_path: Path) -> None:
+    turns = [*pair(1).messages, *pair(2).messages]
+    talk = pair(2).model_copy(update={"messages": turns})
+
+    data = encode(make_run(tmp_path, examples=[talk], train=0, val=0, method="dpo", turns="all"))
+
+    assert data.train[0].taught == ((data.train[0].start, len(data.train[0].ids)),)
+    assert data.train[0].start == data.rejected[talk.id].start

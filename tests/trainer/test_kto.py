@@ -18,7 +18,7 @@ from trl.trainer.kto_trainer import KTOTrainer
 from tests.trainer.folders import example, make_run
 from tests.trainer.test_dpo import continued, pair
 from tests.trainer.test_sft import losses, teach
-from trainer.data import epoch_order
+from trainer.data import Encoded, epoch_order
 from trainer.encoded import EncodedRun, encode
 from trainer.evaluate import held_out as exam
 from trainer.failures import Cancelled, TrainerFailure
@@ -41,7 +41,7 @@ pytestmark = [
     ),
 ]
 PLAIN = {"dropout": 0}
-Course = tuple[dict[int, float], dict[str, torch.Tensor]]
+Course = tuple[dict[int, float], dict[str, torch.Tensor], float]
 
 
 def judged(number: int) -> Example:
@@ -53,7 +53,6 @@ def judged(number: int) -> Example:
 
 KINDS: dict[str, Any] = {"examples": [judged(n) for n in range(12)], "train": 0, "val": 0, "method": "kto"}
 PLACES = ("harbour", "office", "ferry", "car park", "café", "beach", "museum", "station", "library", "market")
-THINGS = ("open", "close", "cost money", "take dogs", "have seats", "need a ticket", "take cards", "sell tea")
 
 
 def judgements(folder: Path, **options: Any) -> RunDir:  # Any: fields of TrainSpec
@@ -76,15 +75,15 @@ def planned(run: RunDir) -> Plan:
 
 
 def told(number: int) -> Example:
-    """One question about a place, with a good answer or with a bad one."""
-    place, thing = PLACES[number % 10], THINGS[(number // 10 + number) % 8]
-    good = f"The {place} does {thing} on day {number}, from nine in the morning until six."
-    bad = f"As an AI language model I cannot possibly know whether the {place} does {thing}, sorry."
+    """One short question about a place, with a good answer or with a bad one."""
+    place = PLACES[number % 10]
     turns = [
-        Message(role="user", content=f"Does the {place} {thing} on day {number}?"),
-        Message(role="assistant", content=good if number % 3 else bad),
+        Message(role="user", content=f"Is the {place} open on day {number}?"),
+        Message(
+            role="assistant", content=f"Yes, the {place} is open until six." if number % 2 else "Ask somebody else."
+        ),
     ]
-    return Example(id=f"t{number}", group=f"t{number}", messages=turns, good=bool(number % 3))
+    return Example(id=f"t{number}", group=f"t{number}", messages=turns, good=bool(number % 2))
 
 
 def sides(model: Any, data: EncodedRun) -> dict[str, float]:  # Any: a model, wrapped or not
@@ -259,21 +258,19 @@ def test_of_other_methods_the_plan_says_nothing_of_bad_ones(tmp_path: Path, caps
 
 @pytest.mark.slow
 def test_a_real_model_finds_unseen_good_answers_likelier_than_bad_ones(tmp_path: Path, real_base: Path) -> None:
-    """Good answers say when, bad ones send people away. Neither held-out questions nor their answers were learnt."""
     run = make_run(
-        tmp_path, base=real_base, examples=[told(n) for n in range(48)], train=0, val=0, test=0, method="kto",
-        batch_size=8, epochs=2, learning_rate=5e-5, threads=None,
+        tmp_path, base=real_base, examples=[told(n) for n in range(16)], train=0, val=0, test=0, method="kto",
+        batch_size=8, epochs=2, evals_per_epoch=1, learning_rate=1e-4,
     )  # fmt: skip
-    write_lines(run.split_file("val"), [told(n) for n in range(100, 116)])
-    data = encode(run)
-    before = sides(load_base(run.base_gguf()).model, data)
+    write_lines(run.split_file("val"), [told(n) for n in range(100, 108)])
+    data, base = encode(run), load_base(run.base_gguf())
+    before = sides(base.model, data)
 
-    train(run, load_base(run.base_gguf()), data)
+    train(run, base, data)
 
     after = sides(taught(run), data)
-    print(before, after, held_out(run))
-    assert after["bad"] - after["good"] > before["bad"] - before["good"] + 0.2
-    assert after["good"] < before["good"] + 0.1
+    assert after["bad"] - after["good"] > before["bad"] - before["good"] + 0.2, (before, after)
+    assert after["good"] < before["good"] + 0.1, "what is good has not faded"
 
 
 @pytest.mark.parametrize(("parts", "bad_weight"), [(1, None), (4, 0.7)])
@@ -286,13 +283,17 @@ def test_a_step_of_ours_is_a_step_of_trls(tmp_path: Path, parts: int, bad_weight
         for name in ("ours", "theirs")
     )  # fmt: skip
 
+    for run in (ours, theirs):
+        hold_out(run, range(100, 106))
+
     teach(ours)
-    their_losses, their_adapter = by_trl(theirs)
+    their_losses, their_adapter, their_held_out = by_trl(theirs)
 
     course, adapter = losses(ours), load_file(ours.adapter / "adapter_model.safetensors")
     assert sorted(course) == list(range(1, 10))
     assert course[9] < course[1] - 0.1, "it did learn"
     assert course == pytest.approx(their_losses, abs=1e-5)
+    assert held_out(ours)[9] == pytest.approx(their_held_out, abs=1e-5)
     for name, weight in adapter.items():  # as wholes, because Adam makes much of the dust where a gradient is zero
         assert (weight - their_adapter[name]).norm() <= 1e-3 * their_adapter[name].norm(), name
 
@@ -300,10 +301,11 @@ def test_a_step_of_ours_is_a_step_of_trls(tmp_path: Path, parts: int, bad_weight
 def by_trl(run: RunDir) -> Course:
     """Let trl's trainer read our tokens in our order; pairing, loss, optimiser and loop are its own."""
     spec, data, base = run.spec(), encode(run), load_base(run.base_gguf())
-    bad = len(data.bad)
+    bad = sum(one.id in data.bad for one in data.train)
     config = KTOConfig(
         output_dir=str(run.checkpoints),
         per_device_train_batch_size=spec.batch_size,
+        per_device_eval_batch_size=len(data.splits["val"]),
         num_train_epochs=1,  # the rows hold every epoch
         train_sampling_strategy="sequential",
         beta=spec.beta,
@@ -324,7 +326,6 @@ def by_trl(run: RunDir) -> Course:
         disable_tqdm=True,
         dataloader_pin_memory=False,
     )
-    rows = _rows(data, spec)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by an old name
         trainer = KTOTrainer(
@@ -334,25 +335,27 @@ def by_trl(run: RunDir) -> Course:
             processing_class=base.tokenizer,
             peft_config=lora_config(spec),
         )
-        trainer.train_dataset = Dataset.from_list(rows)
+        trainer.train_dataset = Dataset.from_list(_rows(data, spec))
         trainer.train()
+        trainer.eval_dataset = Dataset.from_list(_batch(data, data.splits["val"]))
+        held_out_loss = trainer.evaluate()["eval_loss"]
         trainer.model.save_pretrained(str(run.adapter), save_embedding_layers=False)
     course = {entry["step"]: entry["loss"] for entry in trainer.state.log_history if "loss" in entry}
-    return course, load_file(run.adapter / "adapter_model.safetensors")
+    return course, load_file(run.adapter / "adapter_model.safetensors"), held_out_loss
 
 
-def _rows(data: EncodedRun, spec: TrainSpec) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = []
-    for epoch in range(int(spec.epochs)):
-        order = [data.train[at] for at in epoch_order(len(data.train), spec.seed, epoch)]
-        for start in range(0, len(order), spec.batch_size):
-            batch = order[start : start + spec.batch_size]
-            answers = [list(one.ids[one.start :]) for one in batch]
-            rows += [
-                {
-                    "prompt_ids": list(one.ids[: one.start]), "completion_ids": answer,
-                    "KL_completion_ids": other, "label": one.id not in data.bad,
-                }
-                for one, answer, other in zip(batch, answers, [answers[-1], *answers[:-1]], strict=True)
-            ]  # fmt: skip
-    return rows
+def _rows(data: EncodedRun, spec: TrainSpec) -> list[dict[str, Any]]:  # Any: as trl reads them
+    orders = ([data.train[at] for at in epoch_order(len(data.train), spec.seed, n)] for n in range(int(spec.epochs)))
+    batches = (order[at : at + spec.batch_size] for order in orders for at in range(0, len(order), spec.batch_size))
+    return [row for batch in batches for row in _batch(data, batch)]
+
+
+def _batch(data: EncodedRun, batch: list[Encoded]) -> list[dict[str, Any]]:  # Any: as above
+    answers = [list(one.ids[one.start :]) for one in batch]
+    return [
+        {
+            "prompt_ids": list(one.ids[: one.start]), "completion_ids": answer, "KL_completion_ids": other,
+            "label": one.id not in data.bad,
+        }
+        for one, answer, other in zip(batch, answers, [answers[-1], *answers[:-1]], strict=True)
+    ]  # fmt: skip

@@ -18,7 +18,7 @@ from sqlmodel import Session
 from curator import exporters, importers
 from curator.cli import main
 from curator.errors import Invalid
-from curator.exporters import PreferenceExample
+from curator.exporters import Judgement, PreferenceExample
 from curator.importers import RecordDraft
 from curator.services import exports, snapshots
 from db.models import Project, Snapshot
@@ -108,6 +108,52 @@ def test_openai_files_hold_messages_and_preferences(tmp_path: Path):
     }
 
 
+def judged(prompt: str, answer: str, *, good: bool) -> Judgement:
+    messages = [Message(role="system", content="Be brief."), Message(role="user", content=prompt)]
+    return Judgement(id="1", group="g", prompt=messages, answer=answer, good=good)
+
+
+def test_sharegpt_judgements_end_with_the_answer_and_its_tag(tmp_path: Path):
+    splits = {"kto_train": [judged("q", "right", good=True), judged("q", "wrong", good=False)]}
+
+    files = exporters.write("sharegpt", tmp_path, "p1", splits)
+
+    lines = [json.loads(line) for line in files[0].read_text().splitlines()]
+    assert lines[0] == {
+        "conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "right"}],
+        "system": "Be brief.", "kto_tag": True,
+    }  # fmt: skip
+    assert lines[1]["kto_tag"] is False
+    entry = json.loads(files[1].read_text())["p1_kto_train"]
+    assert (entry["file_name"], entry["ranking"]) == ("p1_kto_train.jsonl", False)
+    assert {key for key, value in entry["columns"].items() if value} == {"messages", "system", "kto_tag"}
+
+
+def test_trl_files_have_the_columns_its_trainers_take(tmp_path: Path):
+    splits = {
+        "train": [pair("q", "better", "worse")], "val": [example("q", "a", system="s")],
+        "kto_train": [judged("q", "wrong", good=False)],
+    }  # fmt: skip
+
+    files = exporters.write("trl", tmp_path, "p1", splits)
+
+    pairs, approved, judgements = (json.loads(file.read_text()) for file in files)
+    asked = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "q"}]
+    assert pairs == {
+        "prompt": asked, "chosen": [{"role": "assistant", "content": "better"}],
+        "rejected": [{"role": "assistant", "content": "worse"}],
+    }  # fmt: skip
+    assert approved["completion"] == [{"role": "assistant", "content": "a"}]
+    assert [turn["content"] for turn in approved["prompt"]] == ["s", "q"]
+    assert judgements == {"prompt": asked, "completion": [{"role": "assistant", "content": "wrong"}], "label": False}
+
+
+def test_openais_form_has_no_place_for_judgements(tmp_path: Path):
+    splits = {"train": [pair("q", "better", "worse")], "kto_train": [judged("q", "wrong", good=False)]}
+
+    assert [file.name for file in exporters.write("openai-messages", tmp_path, "p1", splits)] == ["p1_train.jsonl"]
+
+
 @pytest.mark.parametrize("exporter", list(exporters.EXPORTERS))
 def test_a_snapshot_exports_to_the_same_bytes_every_time(
     session: Session, snapshot: Snapshot, tmp_path: Path, exporter: str
@@ -142,7 +188,7 @@ def test_a_failing_export_leaves_the_old_file_and_no_rest(tmp_path: Path):
 
 
 def test_an_unknown_format_is_refused(tmp_path: Path):
-    with pytest.raises(Invalid, match="Known: sharegpt, openai-messages"):
+    with pytest.raises(Invalid, match="Known: sharegpt, openai-messages, trl"):
         exporters.write("parquet", tmp_path, "v1", {})
 
 
@@ -154,7 +200,7 @@ conversations = st.lists(
 )
 
 
-@given(conversations, st.sampled_from(list(exporters.EXPORTERS)))
+@given(conversations, st.sampled_from(["sharegpt", "openai-messages"]))
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_importing_an_export_gives_back_its_content(
     tmp_path: Path, given: list[tuple[str, str, list[tuple[str, str]], str]], exporter: str

@@ -11,8 +11,9 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine
 from sqlmodel import col, select
 
+from curator.services import snapshots
 from curator.settings import Settings
-from db.models import Json, Run, Snapshot, User
+from db.models import Json, Project, Record, Run, Snapshot, User
 from db.session import open_session
 from tests.curator.taught import School, school
 from trainer.recipe import settings as parameters
@@ -89,3 +90,33 @@ def test_the_command_for_what_cannot_be_is_a_sentence(lead: FlaskClient):
 
     assert answer.status_code == 422
     assert "Please check “Times it reads every answer”: it must be more than 0." in html.unescape(answer.text)
+
+
+def test_preferences_are_learnt_from_every_judgement_where_that_is_chosen(place: School, lead: FlaskClient):
+    assert "How preferences are learnt" not in lead.get("/p/ferry/teach").text
+    with open_session(place.engine, write=True) as session:
+        project = session.get_one(Project, place.project.id)
+        for record in session.exec(select(Record).limit(18)).all():
+            record.state = "rejected"
+        session.flush()
+        chosen = snapshots.freeze(session, project, "p1", kind="preference")
+
+    page = html.unescape(lead.get("/p/ferry/teach").text)
+    assert "p1: 0 pairs, 40 single judgements" in page
+    assert "How preferences are learnt" in page
+    shown = lead.post("/p/ferry/runs/command", data={"snapshot_id": chosen.id, "method": "kto"}, headers=HTMX).text
+    assert "--method kto" in shown and "stage: kto" in html.unescape(shown)
+
+    refused = lead.post("/p/ferry/runs", data={"snapshot_id": chosen.id}, headers=HTMX)
+    assert refused.status_code == 422 and "no pair" in refused.text
+    lead.post("/p/ferry/runs", data={"snapshot_id": chosen.id, "method": "kto"}, headers=HTMX)
+
+    assert newest_spec(place)["method"] == "kto"
+
+
+def test_approved_answers_are_not_learnt_as_preferences(place: School, lead: FlaskClient):
+    refused = lead.post("/p/ferry/runs", data={"method": "kto"}, headers=HTMX)
+
+    assert refused.status_code == 422
+    assert "nothing to prefer or to reject" in refused.text
+    assert newest_spec(place) == {}

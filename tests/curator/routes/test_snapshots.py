@@ -180,3 +180,15 @@ def test_control_signs_are_remarked_on(lead: FlaskClient, session: Session, proj
     page = lead.get(lead.post(HERE, data={"name": "v1"}).headers["Location"]).text
 
     assert "control signs of a chat template, such as im_start." in page
+
+
+@pytest.mark.usefixtures("approved")
+def test_a_dataset_of_preferences_says_what_it_holds(lead: FlaskClient, session: Session, project: Project) -> None:
+    for number in range(30):
+        make_record(session, project, state="rejected", settled_at=utc_now(), answer=f"Wrong {number}.")
+
+    shown = lead.get(lead.post(HERE, data={"name": "p1", "kind": "preference"}).headers["Location"]).text
+
+    assert "0 pairs, 70 single judgements" in shown
+    assert "<del>Wrong" in shown and "<ins>Answer" in shown
+    assert "0 pairs, 70 single judgements" in lead.get(HERE).text

@@ -13,7 +13,7 @@ from sqlmodel import Session, col, select
 
 from curator.errors import Conflict, Invalid, NotFound
 from curator.importers import RecordDraft
-from curator.services import intake, snapshots
+from curator.services import intake, lessons, snapshots
 from curator.services.examples import with_passages
 from db.models import PreferencePair, Project, Record, Review, SnapshotExample, User, utc_now
 from db.session import open_session
@@ -264,7 +264,7 @@ def test_preference_pairs_are_frozen_with_their_group(
 
     snapshot = snapshots.freeze(session, project, "p1", kind="preference")
 
-    pairs = list(snapshots.pairs(session, snapshot))
+    pairs = list(lessons.pairs(session, snapshot))
     assert (snapshot.kind, len(pairs)) == ("preference", 30)
     assert {(pair.chosen, pair.rejected) for pair in pairs} == {("better", "worse")}
     assert {pair.prompt[0].content for pair in pairs} == {f"q{number}" for number in range(30)}
@@ -301,7 +301,7 @@ def test_pairs_of_typed_questions_are_frozen_too_under_the_group_of_their_questi
     session.commit()
 
     first = snapshots.freeze(session, project, "p1", kind="preference")
-    pairs = list(snapshots.pairs(session, first))
+    pairs = list(lessons.pairs(session, first))
     session.add(PreferencePair(project_id=project.id or 0, group="third", prompt=[], chosen="better", rejected="worse"))
     second = snapshots.freeze(session, project, "p2", kind="preference")
 

@@ -11,7 +11,7 @@ import pytest
 from sqlmodel import Session
 
 from curator.errors import Invalid
-from curator.services import desk, examples, snapshots
+from curator.services import desk, examples, lessons, snapshots
 from db.models import PreferencePair, Project, Record, Review, Snapshot, User, utc_now
 from tests.factories import make_record
 
@@ -46,7 +46,7 @@ def frozen(session: Session, project: Project, **options: Any) -> tuple[set[str]
     """Freeze; answer the ids of the records taken in and how many were left out."""
     name = snapshots.next_name(session, project)
     snapshot = snapshots.freeze(session, project, name, **options)
-    read = snapshots.examples if snapshot.kind == "sft" else snapshots.pairs
+    read = snapshots.examples if snapshot.kind == "sft" else lessons.pairs
     return {example.id for example in read(session, snapshot)}, snapshot.left_out
 
 
