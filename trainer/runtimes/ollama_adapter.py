@@ -46,10 +46,10 @@ def check_base(publication: Publication, base: GgufSummary, shown: net.Json) -> 
         raise RuntimeFailure(f"{name} is not kept as a GGUF file in Ollama, so no adapter can be put on it.")
     if found.adapters:
         raise RuntimeFailure(f"{name} has an adapter in Ollama already, and both would count.")
-    architecture = (shown.get("model_info") or {}).get("general.architecture")
-    if architecture != base.architecture:
+    info = shown.get("model_info")
+    if not isinstance(info, dict) or info.get("general.architecture") != base.architecture:
         raise RuntimeFailure(f"{name} is of another architecture in Ollama than the base that was taught.")
-    if found.weights[0] != publication.base_sha256 and _tensors(shown) != _expected(base):
+    if found.weights[0] != publication.base_sha256 and not _same_tensors(base, shown):
         raise RuntimeFailure(f"{name} is not the base that was taught: its weights are others in Ollama.")
 
 
@@ -59,12 +59,22 @@ def check_made(publication: Publication, digest: str, base: net.Json, made: net.
         raise RuntimeFailure(f"Ollama created {publication.tag!r} but not from this base and this adapter alone.")
 
 
-def _expected(base: GgufSummary) -> dict[str, tuple[list[int], str]]:
-    return {tensor.name: (list(tensor.shape), tensor.type.name) for tensor in base.tensors.values()}
+def _same_tensors(base: GgufSummary, shown: net.Json) -> bool:
+    """Tell whether names, shapes and types agree. Ollama calls a type that it has no name for unknown.
 
-
-def _tensors(shown: net.Json) -> dict[str, tuple[object, object]]:
-    """Read what is said of the weights, {name: (shape as in the file, type)}."""
+    Rewriting leaves out sides of length 1 at a shape's end.
+    """
     said = shown.get("tensors")
     rows = [row for row in said if isinstance(row, dict)] if isinstance(said, list) else []
-    return {str(row.get("name")): (row.get("shape"), row.get("type")) for row in rows}
+    theirs = {str(row.get("name")): (_shape(row.get("shape")), row.get("type")) for row in rows}
+    ours = {tensor.name: (_shape(list(tensor.shape)), tensor.type.name) for tensor in base.tensors.values()}
+    return theirs.keys() == ours.keys() and all(
+        theirs[name] in ((shape, kind), (shape, "unknown")) for name, (shape, kind) in ours.items()
+    )
+
+
+def _shape(sides: object) -> list[object]:
+    found = list[object](sides) if isinstance(sides, list) else []
+    while len(found) > 1 and found[-1] == 1:
+        found.pop()
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from tests.fakes.ollama_server import FakeOllama, Model
 from tests.trainer.runtimes.conftest import Files
 from tests.trainer.tiny import write_tiny_llama_gguf
 from tests.trainer.tiny_lora import write_adapter
+from trainer.gguf_check import check
 from trainer.runtimes.base import ChatOptions, ModelMissing, Publication, RuntimeFailure
 from trainer.runtimes.ollama import OllamaRuntime
+from trainer.runtimes.ollama_adapter import check_base
 from trainer.runtimes.ollama_layers import Layers, freed, layers
 from trainer.spec import Message
 
@@ -116,6 +119,32 @@ def test_a_name_that_stands_for_another_model_is_refused(ollama, runtime, files,
     refused(runtime, files.on_base("ferry:v1"), "base-1 is not the base that was taught")
 
     assert sent(ollama) == []
+
+
+@pytest.mark.parametrize(
+    ("seen", "same"),
+    [
+        ({"type": "unknown"}, True),  # as Ollama calls IQ4_NL and its like
+        ({"shape": [64, 1, 1]}, True),  # of the norm
+        ({"type": "Q8_0"}, False),
+        ({"shape": [65]}, False),
+        ({"shape": None}, False),
+        ({"name": "blk.0.other"}, False),
+    ],
+)
+def test_a_rewritten_base_is_compared_tensor_by_tensor(runtime, files, seen, same):
+    shown = runtime._show("base-1")
+    norm = next(row for row in shown["tensors"] if row["name"] == "output_norm.weight")
+    norm |= seen
+
+    with nullcontext() if same else pytest.raises(RuntimeFailure, match="is not the base that was taught"):
+        check_base(files.on_base("ferry:v1"), check(files.base), shown)
+
+
+@pytest.mark.parametrize("tensors", [None, [], "none", [1, 2], [{}]])
+def test_a_base_of_which_ollama_tells_no_tensors_is_refused(runtime, files, tensors):
+    with pytest.raises(RuntimeFailure, match="is not the base that was taught"):
+        check_base(files.on_base("ferry:v1"), check(files.base), runtime._show("base-1") | {"tensors": tensors})
 
 
 def test_a_base_of_another_architecture_is_refused(runtime, files, tmp_path):
