@@ -51,7 +51,7 @@ class JudgementTeacher(Teacher):
     def begin(self) -> None:
         """Keep the adapter that the run begins with, and measure with it what is held out."""
         super().begin()
-        self.found = [weight.detach().clone() for weight in self._learning()]
+        self.found = self._copied()
         bad = sum(example.id in self.data.bad for example in self.data.train)
         self.weights = self.spec.kto_weights(len(self.data.train) - bad, bad)
         self.reference = 0.0
@@ -133,16 +133,22 @@ class JudgementTeacher(Teacher):
     def _as_found(self) -> Generator[None]:
         """Give the model the adapter that the run began with, for as long as the block takes."""
         model = cast(PeftModel, self.model)
-        now, learning = [weight.data for weight in self._learning()], model.training
+        now, learning = self._copied(), model.training
         model.eval()
-        for weight, before in zip(self._learning(), self.found, strict=True):
-            weight.data = before
+        self._put(self.found)
         try:
             yield
         finally:
-            for weight, data in zip(self._learning(), now, strict=True):
-                weight.data = data
+            self._put(now)
             model.train(learning)
+
+    def _copied(self) -> list[Tensor]:
+        return [weight.detach().clone() for weight in self._learning()]
+
+    def _put(self, values: list[Tensor]) -> None:
+        """Write values into the adapter where it lies: whoever else holds its tensors sees the same."""
+        for weight, value in zip(self._learning(), values, strict=True):
+            weight.data.copy_(value)
 
     def _learning(self) -> list[torch.nn.Parameter]:
         return [weight for weight in cast(PeftModel, self.model).parameters() if weight.requires_grad]
