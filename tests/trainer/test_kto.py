@@ -333,7 +333,7 @@ def by_trl(run: RunDir) -> Course:
             args=config,
             train_dataset=Dataset.from_list([{"prompt": "a", "completion": " b", "label": True}] * 2),
             processing_class=base.tokenizer,
-            peft_config=lora_config(spec),
+            peft_config=lora_config(spec, base.model),
         )
         trainer.train_dataset = Dataset.from_list(_rows(data, spec))
         trainer.train()
