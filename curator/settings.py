@@ -10,6 +10,9 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+SECRETS = ("secret_key", "ollama_token", "compare_token", "database_url")
+"""What can also be read from a file."""
+
 
 class Settings(BaseSettings):
     """How this installation runs. Each field is read from CURATOR_<NAME>; secrets also from CURATOR_<NAME>_FILE."""
@@ -25,6 +28,12 @@ class Settings(BaseSettings):
     secure_cookies: bool = Field(False, description="Send cookies over HTTPS only; set it behind a TLS proxy.")
     ollama_url: str = Field("", description="Ollama server to publish to, for example http://127.0.0.1:11434.")
     ollama_token: SecretStr = Field(SecretStr(""), description="Bearer token for that server, if it asks for one.")
+    compare_url: str = Field(
+        "",
+        description="OpenAI-compatible server whose models versions are compared with, up to and with its /v1, for "
+        "example http://127.0.0.1:4000/v1; nothing is ever published there.",
+    )
+    compare_token: SecretStr = Field(SecretStr(""), description="Key for that server, if it asks for one.")
     hub_url: str = Field(
         "https://huggingface.co", description="Model hub that base models are fetched from, or a mirror of it."
     )
@@ -84,7 +93,7 @@ class Settings(BaseSettings):
 
 def load_settings(**overrides: Any) -> Settings:  # any field of Settings
     """Read the environment once; `*_FILE` variables name files that hold a secret."""
-    for name in ("secret_key", "ollama_token", "database_url"):
+    for name in SECRETS:
         file = os.environ.get(f"CURATOR_{name.upper()}_FILE")
         if file and name not in overrides:
             overrides[name] = Path(file).read_text(encoding="utf-8").strip()

@@ -1,4 +1,4 @@
-"""What the trainer tells in a run's events, as sentences that pages can translate.
+"""What the trainer and its runtimes tell, as sentences that pages can translate.
 
 The trainer knows no languages and writes plain English with the figures in it. Here each of its sentences stands once
 with names in place of figures; a stored one is found again by its words. tests/curator/test_translations.py reads the
@@ -114,6 +114,17 @@ SENTENCES = (
     N_("%(count)s examples are longer than %(limit)s tokens and are left out."),
     N_("Answers end with %(token)s, which the base's file does not name as its end token."),
     N_("There is no test question, so the questions that chose the best moment are used; they flatter a little."),
+    # of a server to compare with, trainer/runtimes/openai.py; the others that it tells name no side of a battle
+    N_("%(host)s refuses the token. Check CURATOR_COMPARE_TOKEN."),
+    N_("%(host)s takes no more questions just now. Try again in a moment."),
+    N_("%(host)s has a problem of its own (status %(status)s). Try again later."),
+    N_("%(host)s does not answer. Check CURATOR_COMPARE_URL, or try again later; nothing is lost."),
+    N_("%(host)s has gone silent. Try again; if it stays so, look after that server."),
+    N_(
+        "What answers at %(address)s does not speak OpenAI's language (status %(status)s). The address is "
+        "what stands before /chat/completions and mostly ends in /v1; check CURATOR_COMPARE_URL."
+    ),
+    N_("The address to compare with cannot be used. %(why)s"),
 )
 
 

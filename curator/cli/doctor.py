@@ -17,7 +17,7 @@ from curator.cli._context import home_option, open_database, settings_for
 from curator.errors import Invalid, NotFound
 from curator.launchers.ray import open_cluster
 from curator.launchers.ray_api import Away
-from curator.services import bases, versions
+from curator.services import bases, outside, versions
 from curator.settings import Settings
 from db.session import open_session, sqlite_driver, wal_is_safe
 from trainer.bases import find_embedded
@@ -95,6 +95,15 @@ def _ollama(settings: Settings) -> Iterator[Finding]:
     yield True, f"Ollama holds {len(models)} models, {total:.1f} GB counted singly; those that share files take less"
 
 
+def _elsewhere(settings: Settings) -> Iterator[Finding]:
+    """Tell whether the server to compare with answers, and whether questions leave this machine for it."""
+    if not outside.is_set(settings):
+        return
+    offer = outside.offer(settings)
+    leaves = "" if offer.local else f"; questions leave this machine for {offer.host}"
+    yield not offer.trouble, offer.trouble or f"{len(offer.names)} models to compare with at {offer.host}{leaves}"
+
+
 def _cluster(settings: Settings) -> Iterator[Finding]:
     if settings.launcher != "ray":
         return
@@ -145,5 +154,6 @@ CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _sqlite,
     _room,
     _models,
+    _elsewhere,
     _cluster,
 )

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from sqlmodel import Session, select
 
 from curator.services import versions
 from curator.settings import Settings
 from db.models import Project, Promotion
-
-NEAR = ("127.0.0.1", "localhost", "::1")
+from trainer import net
 
 
 @dataclass(frozen=True)
@@ -40,5 +38,5 @@ def of_project(session: Session, project: Project, settings: Settings) -> Connec
     """Answer how a project's model is reached from outside."""
     server = settings.ollama_url.rstrip("/")
     known = session.exec(select(Promotion.id).where(Promotion.project_id == project.id).limit(1)).first() is not None
-    near = urlsplit(server).hostname in NEAR
+    near = bool(server) and net.is_local(server)
     return Connection(versions.alias(project), server, known, near, bool(settings.ollama_token.get_secret_value()))

@@ -8,7 +8,6 @@ finished that ended without `success`. Facts: server/routes.go and server/create
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -73,7 +72,7 @@ class OllamaRuntime:
                 f"Ollama {clean(version) or '(unknown version)'} has a known security hole (CVE-2026-103663): whoever "
                 "reaches it can run programs on its machine. Update Ollama to 0.35.0 or later."
             )
-        if not _is_local(self.url):
+        if not net.is_local(self.url):
             found.append(
                 f"Ollama runs on another machine ({httpx.URL(self.url).host}). Questions and answers leave this one, "
                 "and Ollama asks nobody for a password. Make sure that only Curator reaches it."
@@ -262,14 +261,6 @@ class OllamaRuntime:
             silent=f"Ollama at {self.url} has gone silent. Try again; if it stays so, restart Ollama.",
             broken=f"Ollama at {self.url} broke off. Try again; if it stays so, look at Ollama's log.",
         )
-
-
-def _is_local(url: str) -> bool:
-    host = httpx.URL(url).host
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _pieces(path: Path, status: str, size: int, progress: Progress) -> Iterator[bytes]:
