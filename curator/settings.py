@@ -7,10 +7,10 @@ import secrets
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-SECRETS = ("secret_key", "ollama_token", "compare_token", "database_url")
+SECRETS = ("secret_key", "ollama_token", "llama_server_token", "compare_token", "database_url")
 """What can also be read from a file."""
 
 
@@ -28,6 +28,15 @@ class Settings(BaseSettings):
     secure_cookies: bool = Field(False, description="Send cookies over HTTPS only; set it behind a TLS proxy.")
     ollama_url: str = Field("", description="Ollama server to publish to, for example http://127.0.0.1:11434.")
     ollama_token: SecretStr = Field(SecretStr(""), description="Bearer token for that server, if it asks for one.")
+    llama_server_url: str = Field(
+        "",
+        description="llama.cpp's llama-server to publish to instead, for example http://127.0.0.1:8080; somebody "
+        "starts it, with a version's file or as a router.",
+    )
+    llama_server_token: SecretStr = Field(SecretStr(""), description="Key that it was started with, if any.")
+    llama_server_models: Path | None = Field(
+        None, description="Folder it was started on as a router (--models-dir); versions are put into it and loaded."
+    )
     compare_url: str = Field(
         "",
         description="OpenAI-compatible server whose models versions are compared with, up to and with its /v1, for "
@@ -51,6 +60,13 @@ class Settings(BaseSettings):
     )
     ray_cpus: float = Field(1, gt=0, description="Processors that a node must have to spare for one stage of a run.")
     ray_gpus: float = Field(0, ge=0, description="Graphics cards that it must have; with 0 a stage sees none.")
+
+    @field_validator("llama_server_url")
+    @classmethod
+    def _one_place(cls, url: str, info: ValidationInfo) -> str:
+        if url and info.data.get("ollama_url"):
+            raise ValueError("versions go to one place, and CURATOR_OLLAMA_URL is set as well. Take one of them away")
+        return url
 
     def model_post_init(self, _context: Any) -> None:  # pydantic's own signature
         object.__setattr__(self, "home", self.home.expanduser().resolve())

@@ -73,11 +73,13 @@ def _models(settings: Settings) -> Iterator[Finding]:
     yield from _admissions(settings)
     embedded = find_spec("xllamacpp") is not None
     yield (
-        embedded or bool(settings.ollama_url),
+        embedded or bool(settings.ollama_url or settings.llama_server_url),
         "Embedded runtime: " + ("there" if embedded else "pip install 'curator[llamacpp]'"),
     )
     if settings.ollama_url:
         yield from _ollama(settings)
+    if settings.llama_server_url:
+        yield from _llama_server(settings)
 
 
 def _ollama(settings: Settings) -> Iterator[Finding]:
@@ -93,6 +95,28 @@ def _ollama(settings: Settings) -> Iterator[Finding]:
         yield False, warning
     total = sum(model.size for model in models) / GIGABYTE
     yield True, f"Ollama holds {len(models)} models, {total:.1f} GB counted singly; those that share files take less"
+
+
+def _llama_server(settings: Settings) -> Iterator[Finding]:
+    """Tell what the llama-server that versions go to has, how they get there, and what is wrong with it."""
+    try:
+        server = versions.runtime_named("llama-server", settings)
+        version, warnings, models = server.version(), server.warnings(), server.models()
+    except RuntimeFailure as failure:
+        yield False, str(failure)
+        return
+    folder = settings.llama_server_models
+    way = (
+        f"loads versions from {folder}"
+        if folder
+        else "is started by hand with each version, or has a folder of its own"
+    )
+    names = ", ".join(model.tag for model in models)[:300] or "nothing yet"
+    yield True, f"llama-server (build {version}) at {settings.llama_server_url} {way}; it serves {names}"
+    for warning in warnings:
+        yield False, warning
+    if folder:
+        yield os.access(folder, os.W_OK), f"{folder} can be written"
 
 
 def _elsewhere(settings: Settings) -> Iterator[Finding]:

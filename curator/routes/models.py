@@ -60,6 +60,7 @@ def show(number: int) -> ResponseReturnValue:
         base=bases.get(web.session(), version.base_id),
         files=handover.files(version),
         commands=handover.commands(web.session(), version, web.settings()),
+        only_by_hand=handover.only_by_hand(web.settings()),
     )
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sqlmodel import Session
 
 from curator.errors import Conflict, NotFound
-from curator.services import bases, model_card
+from curator.services import bases, model_card, versions
 from curator.services.run_folder import link
 from curator.settings import Settings
 from db.models import ModelVersion, Run
 from trainer.rundir import RunDir, folder_written_whole, read_lines, written_whole
-from trainer.runtimes.base import Publication
-from trainer.runtimes.modelfile import ByHand, by_hand, modelfile
+from trainer.runtimes.base import Publication, Remembered, Taught
+from trainer.runtimes.modelfile import LLAMA_SERVER, ByHand, by_hand, modelfile
 from trainer.spec import Example
 
 FILES = ("model.gguf", "adapter.gguf", "Modelfile", "README.md")
@@ -49,6 +50,33 @@ def publication(run: RunDir, tag: str, base: Path, folder: Path) -> Publication:
     )
 
 
+def to_publish(session: Session, version: ModelVersion) -> Publication:
+    """Say how a version is to be loaded, and what it is recognised by where no file can be sent. Reads all of a run."""
+    run = RunDir(Path(session.get_one(Run, version.run_id).folder))
+    return replace(of_version(session, version), taught=Taught(_tokens(run), tuple(_answers(run))))
+
+
+def _tokens(run: RunDir) -> tuple[str, ...]:
+    """Answer the tokens of the lesson that the plan shows; none where they do not spell the lesson's answer.
+
+    A tokenizer that keeps blanks in its tokens loses them when it shows them one by one.
+    """
+    plan = run.plan()
+    shown = tuple(span.text for span in plan.example) if plan else ()
+    text = "".join(shown)
+    spelled = any(lesson.messages[-1].content in text for lesson in read_lines(run.split_file("train"), Example))
+    return shown if spelled and "\ufffd" not in text else ()
+
+
+def _answers(run: RunDir) -> Iterator[Remembered]:
+    """Yield what both models answered when the version was examined, with all that they were asked."""
+    found = run.evaluation()
+    asked = {one.id: one for split in ("test", "val") for one in read_lines(run.split_file(split), Example)}
+    for one in found.questions if found else ():
+        if one.id in asked and one.old and one.new:
+            yield Remembered(tuple(asked[one.id].messages[:-1]), one.old, one.new)
+
+
 def of_version(session: Session, version: ModelVersion) -> Publication:
     """Say how a version is to be loaded."""
     run, base = session.get_one(Run, version.run_id), bases.get(session, version.base_id)
@@ -80,8 +108,19 @@ def commands(session: Session, version: ModelVersion, settings: Settings) -> ByH
     """Write the commands that load a version by hand, None where its files are gone."""
     if not files(version):
         return None
-    address = settings.ollama_url.rstrip("/") or "http://127.0.0.1:11434"
-    return by_hand(of_version(session, version), address, token=bool(settings.ollama_token.get_secret_value()))
+    found, base_tag = of_version(session, version), versions.base_tag(bases.get(session, version.base_id))
+    return by_hand(
+        found,
+        settings.ollama_url.rstrip("/") or "http://127.0.0.1:11434",
+        token=bool(settings.ollama_token.get_secret_value()),
+        server=settings.llama_server_url or LLAMA_SERVER,
+        base_tag=base_tag,
+    )
+
+
+def only_by_hand(settings: Settings) -> bool:
+    """Tell whether somebody has to start the server with each version, because it cannot be given a file."""
+    return bool(settings.llama_server_url) and settings.llama_server_models is None
 
 
 def write_beside(session: Session, version: ModelVersion) -> None:

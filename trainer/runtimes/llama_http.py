@@ -39,7 +39,7 @@ class LlamaHttp:
     first_seconds: float = net.FIRST_SECONDS
     idle_seconds: float = net.IDLE_SECONDS
 
-    def ask(self, path: str, body: net.Json) -> net.Json:
+    def ask(self, path: str, body: net.Json | list[net.Json]) -> net.Json:
         """Post JSON and answer the JSON object that comes back."""
         return self._fetched("POST", path, body).json()
 
@@ -59,7 +59,7 @@ class LlamaHttp:
                 raise self._refusal(net.read(response))
             yield from chunks(net.sse(response), self._failed)
 
-    def _fetched(self, method: str, path: str, body: net.Json | None = None) -> net.Answer:
+    def _fetched(self, method: str, path: str, body: object = None) -> net.Answer:
         with self._failures(), net.client(self.address, token=self.key) as http:
             answer = net.fetch(http, method, path, body)
             if not answer.ok:

@@ -12,11 +12,13 @@ import gguf
 import numpy as np
 import pytest
 
+from tests.fakes.llama_router import LlamaRouter
 from tests.fakes.ollama_server import FakeOllama
 from tests.trainer.tiny import write_tiny_llama_gguf
 from trainer.runtimes.base import Publication, Runtime
 from trainer.runtimes.embedded import EmbeddedHost
 from trainer.runtimes.fake import FakeRuntime
+from trainer.runtimes.llama_server import LlamaServerRuntime
 from trainer.runtimes.llamacpp import LlamaCppRuntime
 from trainer.runtimes.ollama import OllamaRuntime
 
@@ -90,6 +92,16 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaCppRunti
         yield LlamaCppRuntime(home)
 
 
+@pytest.fixture(scope="session")
+def routed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaServerRuntime]:
+    """A router that somebody runs, with real llama.cpp servers behind it; tests use names of their own."""
+    folder = tmp_path_factory.mktemp("models")
+    with LlamaRouter(folder, key="k") as router:
+        runtime = LlamaServerRuntime(router.url, "k", folder)
+        runtime.poll_seconds = 0.02
+        yield runtime
+
+
 @pytest.fixture
 def ollama() -> Iterator[FakeOllama]:
     with FakeOllama() as server:
@@ -105,6 +117,7 @@ def ollama() -> Iterator[FakeOllama]:
         "ollama-0.35.0",
         "ollama-real",
         "llamacpp-tiny",
+        "llama-server",
         pytest.param("llamacpp-real", marks=pytest.mark.slow),
     ]
 )
@@ -116,6 +129,8 @@ def runtime(request: pytest.FixtureRequest) -> Iterator[Runtime]:
         if not REAL_OLLAMA:
             pytest.skip("CURATOR_TEST_OLLAMA_URL names no Ollama")
         yield OllamaRuntime(REAL_OLLAMA, os.environ.get("CURATOR_TEST_OLLAMA_TOKEN"))
+    elif request.param == "llama-server":
+        yield request.getfixturevalue("routed")
     elif kind == "ollama":
         with FakeOllama(version) as server:
             yield OllamaRuntime(server.url)
