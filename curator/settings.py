@@ -70,6 +70,8 @@ class Settings(BaseSettings):
 
     def model_post_init(self, _context: Any) -> None:  # pydantic's own signature
         object.__setattr__(self, "home", self.home.expanduser().resolve())
+        if self.llama_server_models:
+            object.__setattr__(self, "llama_server_models", self.llama_server_models.expanduser().resolve())
 
     @property
     def url(self) -> str:

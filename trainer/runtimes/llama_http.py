@@ -47,6 +47,11 @@ class LlamaHttp:
         """Answer the JSON at a path."""
         return self._fetched("GET", path).any_json()
 
+    def props(self) -> net.Json:
+        """Answer what a server says of itself."""
+        found = self.get("/props")
+        return found if isinstance(found, dict) else {}
+
     def chat(self, body: net.Json) -> Generator[Chunk]:
         """Stream the answer to a chat request in OpenAI's form. Closing the generator stops the model."""
         waits = {"first": self.first_seconds, "idle": self.idle_seconds}
@@ -73,8 +78,15 @@ class LlamaHttp:
     def _refusal(self, answer: net.Answer) -> RuntimeFailure:
         if answer.status in (401, 403):
             return self.sentences.refused()
-        part = answer.json()
+        try:
+            part = answer.json()
+        except net.BadAnswer:
+            part = net.Json()
         error = part.get("error")
+        if not error:
+            return RuntimeFailure(
+                f"{self.sentences.where} does not answer as llama.cpp does (status {answer.status}). Check its address."
+            )
         if answer.status == 503:
             return RuntimeUnavailable(f"{self.sentences.where} is still loading its model. Ask again in a moment.")
         if isinstance(error, dict) and error.get("type") == "exceed_context_size_error":

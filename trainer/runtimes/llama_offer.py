@@ -41,6 +41,11 @@ class Offer:
         files = [PurePath(path.replace("\\", "/")) for path in self.adapters]
         return next((at for at, file in enumerate(files) if beside(tag) in (file.stem, file.parent.name)), None)
 
+    def meta(self, tag: str) -> net.Json:
+        """Answer what is told of the file behind a name: its own, or the one that its adapter stands on."""
+        entry = self.entry(tag) or next(iter(self.entries), None)
+        return entry.meta if entry else {}
+
     def has(self, tag: str) -> bool:
         return self.entry(tag) is not None or self.adapter(tag) is not None
 

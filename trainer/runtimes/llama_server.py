@@ -8,10 +8,6 @@ tools/server/README.md and server-models.cpp of llama.cpp b11434.
 
 from __future__ import annotations
 
-import os
-import secrets
-import shutil
-import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -33,13 +29,11 @@ from trainer.runtimes.base import (
     missing,
 )
 from trainer.runtimes.llama_http import NO_THINKING, LlamaHttp, Sentences, question
-from trainer.runtimes.llama_offer import READY, Offer, is_router, read_offer
+from trainer.runtimes.llama_offer import Offer, is_router, read_offer
+from trainer.runtimes.llama_router import Router
 from trainer.runtimes.openai import objects
 from trainer.runtimes.recognise import recognise
 from trainer.spec import Message
-
-LOAD_SECONDS = 600.0
-POLL_SECONDS = 0.1
 
 
 class LlamaServerRuntime:
@@ -55,13 +49,12 @@ class LlamaServerRuntime:
         self.token = token or ""
         self.folder = folder
         self.where = f"llama-server at {self.url}"
-        self.load_seconds, self.poll_seconds = LOAD_SECONDS, POLL_SECONDS
         self.http = LlamaHttp(self.url, self.token, _sentences(self.where))
+        self.router = Router(self.http, self.where, folder)
 
     def version(self) -> str:
         """Answer llama.cpp's build, or say that something else answers there."""
-        props = self._props()
-        build = str(props.get("build_info") or "")
+        build = str(self.http.props().get("build_info") or "")
         if not build:
             raise RuntimeFailure(
                 f"What answers at {self.url} is not llama.cpp's llama-server, or is too old. Update it."
@@ -94,16 +87,16 @@ class LlamaServerRuntime:
         _checked(path)
         self.version()
         progress("reading", None)
-        placed = self._place(tag, path) if self.folder else False
+        placed = self.router.place(tag, path) if self.folder else False
         try:
-            self._load(tag, progress, publication)
+            self._have_ready(publication, progress)
             progress("checking", None)
             self._recognise(publication, path)
         except RuntimeUnavailable:
             raise  # it is waited for, and goes on from here
         except RuntimeFailure:
             if placed:
-                self._take_away(tag)
+                self.router.take_away(tag)
             raise
         progress("success", 1.0)
         return self.show(tag)
@@ -121,8 +114,8 @@ class LlamaServerRuntime:
         if offer.adapters:
             self.http.ask("/lora-adapters", offer.lora(source))
         elif offer.router and self.folder and (file := self.folder / f"{source}.gguf").exists():
-            self._place(destination, file)
-            self._load(destination)
+            self.router.place(destination, file)
+            self.router.load(destination)
         elif offer.router and not offer.has(destination):
             raise RuntimeFailure(
                 f"{self.where} cannot give {source!r} a second name. Tell Curator its folder "
@@ -133,7 +126,7 @@ class LlamaServerRuntime:
         """Take a file of ours out of a router's folder. One that was started by hand serves it until it is stopped."""
         if not self._offer().has(check_name(tag)):
             raise missing(tag, self.where)
-        self._take_away(tag)
+        self.router.take_away(tag)
 
     def chat(self, tag: str, messages: Sequence[Message], options: ChatOptions, side: int = 0) -> Generator[Chunk]:
         """Stream an answer. Its caches are the server's own business, so `side` says nothing to it.
@@ -145,7 +138,7 @@ class LlamaServerRuntime:
         if not offer.has(tag):
             raise missing(tag, self.where)
         if offer.router:
-            self._load(tag)
+            self.router.load(tag)
         asked = question([message.model_dump() for message in messages], options, options.stop)
         scales = {"lora": offer.lora(tag), "cache_prompt": False} if offer.adapters else {}
         yield from self.http.chat({**asked, "model": tag, **scales})
@@ -156,22 +149,29 @@ class LlamaServerRuntime:
         body = {"model": tag, "messages": turns, "chat_template_kwargs": NO_THINKING}
         return str(self.http.ask("/apply-template", body).get("prompt", ""))
 
-    def pieces(self, tag: str, text: str) -> list[Any]:  # Any: texts, or lists of bytes
+    def pieces(self, tag: str, text: str) -> list[bytes]:
         """Answer a text's tokens, as they are written."""
         body = {"model": tag, "content": text, "add_special": False, "parse_special": True, "with_pieces": True}
-        return [token.get("piece", "") for token in objects(self.http.ask("/tokenize", body).get("tokens"))]
+        return [_octets(token.get("piece")) for token in objects(self.http.ask("/tokenize", body).get("tokens"))]
 
-    def _props(self) -> net.Json:
-        found = self.http.get("/props")
-        return found if isinstance(found, dict) else {}
+    def _offer(self) -> Offer:
+        props = self.http.props()
+        return read_offer(
+            props, self.http.get("/v1/models"), [] if is_router(props) else self.http.get("/lora-adapters")
+        )
 
-    def _offer(self, path: str = "/v1/models") -> Offer:
-        props = self._props()
-        return read_offer(props, self.http.get(path), [] if is_router(props) else self.http.get("/lora-adapters"))
+    def _have_ready(self, publication: Publication, progress: Progress) -> None:
+        """Look whether the server has a version, and have a router load it."""
+        tag, offer = publication.tag, self._offer()
+        if not offer.has(tag):
+            if publication.merged is None:
+                raise missing(tag, self.where)  # a base that nobody has loaded: versions can be used without it
+            raise self.router.unseen(tag) if self.folder else self._elsewhere(tag, offer)
+        if offer.router:
+            self.router.load(tag, progress)
 
     def _described(self, tag: str, offer: Offer) -> ServedModel:
-        entry = offer.entry(tag) or offer.entries[0]
-        size = entry.meta.get("size")
+        size = offer.meta(tag).get("size")
         return ServedModel(tag, size if isinstance(size, int) else self._size(tag), "", {"format": "gguf"})
 
     def _size(self, tag: str) -> int:
@@ -198,94 +198,6 @@ class LlamaServerRuntime:
         loaded = path if offer.adapter(publication.tag) is None else publication.base
         recognise(_Behind(self, publication.tag, offer), publication, _checked(loaded), self.where)
 
-    def _place(self, tag: str, file: Path) -> bool:
-        """Give a file its name in the router's folder, and say whether that is new."""
-        assert self.folder  # noqa: S101 - callers look
-        target = self.folder / f"{tag}.gguf"
-        if not is_router(self._props()):
-            raise RuntimeFailure(
-                f"{self.where} was started with one model, so it looks into no folder. Start it with --models-dir "
-                f"{self.folder}, or take CURATOR_LLAMA_SERVER_MODELS away."
-            )
-        try:
-            new = not target.exists()
-            if not new and target.samefile(file):
-                return False
-            if not new:
-                self._unload(tag)
-            _put(file, target)
-        except OSError as error:
-            raise RuntimeFailure(
-                f"{self.folder} cannot be written ({error.strerror}). Make room there, or give Curator's user the "
-                "right to write; then load the version again."
-            ) from error
-        self._look_again()
-        return new
-
-    def _take_away(self, tag: str) -> None:
-        if self.folder and (file := self.folder / f"{tag}.gguf").exists():
-            self._unload(tag)
-            file.unlink()
-            self._look_again()
-
-    def _look_again(self) -> None:
-        self.http.get("/models?reload=1")
-
-    def _load(self, tag: str, progress: Progress | None = None, publication: Publication | None = None) -> None:
-        """Have a router load a model and wait until it has; for a server with one model, look whether it is that."""
-        end, asked = time.monotonic() + self.load_seconds, False
-        while True:
-            offer = self._offer("/models")
-            entry = offer.entry(tag)
-            if not offer.has(tag):
-                if publication and publication.merged is None:
-                    raise missing(tag, self.where)  # a base that nobody has loaded: versions can be used without it
-                raise self._unseen(tag) if self.folder else self._elsewhere(tag, offer)
-            if not offer.router or not entry or entry.state in READY:
-                return
-            if asked and entry.status.get("failed"):
-                raise RuntimeFailure(
-                    f"{self.where} could not load {tag!r} (code {entry.status.get('exit_code')}). Look at its log; the "
-                    "machine may be short of memory."
-                )
-            if not asked and entry.state == "unloaded":
-                self._tell("load", tag, "unloaded")
-            asked = True
-            if time.monotonic() > end:
-                raise RuntimeUnavailable(
-                    f"{self.where} has not loaded {tag!r} within {self.load_seconds / 60:.0f} minutes."
-                )
-            if progress:
-                progress("loading", None)
-            time.sleep(self.poll_seconds)
-
-    def _tell(self, what: str, tag: str, state: str) -> None:
-        """Have a router load or unload a model. It refuses where somebody else has just asked, which is as good."""
-        try:
-            self.http.ask(f"/models/{what}", {"model": tag})
-        except RuntimeUnavailable:
-            raise
-        except RuntimeFailure:
-            entry = self._offer("/models").entry(tag)
-            if entry and entry.state == state:
-                raise
-
-    def _unseen(self, tag: str) -> RuntimeFailure:
-        return RuntimeFailure(
-            f"{self.where} does not see {tag}.gguf in {self.folder}. Check that it was started with that folder as "
-            "--models-dir and may read it; one from before May 2026 has to be started again for each version."
-        )
-
-    def _unload(self, tag: str) -> None:
-        """Have a router end a model's process, so that its file can be replaced, and wait until it has."""
-        entry = self._offer("/models").entry(tag)
-        if entry is None or entry.state not in (*READY, "loading"):
-            return
-        self._tell("unload", tag, "loaded")
-        end = time.monotonic() + self.load_seconds
-        while (entry := self._offer("/models").entry(tag)) and entry.state != "unloaded" and time.monotonic() < end:
-            time.sleep(self.poll_seconds)
-
 
 @dataclass(frozen=True)
 class _Behind:
@@ -296,13 +208,12 @@ class _Behind:
     offer: Offer
 
     def meta(self) -> net.Json:
-        entry = self.offer.entry(self.tag) or self.offer.entries[0]
-        return entry.meta
+        return self.offer.meta(self.tag)
 
     def prompt(self, messages: Sequence[Message]) -> str:
         return self.runtime.apply_template(self.tag, messages)
 
-    def pieces(self, text: str) -> list[Any]:
+    def pieces(self, text: str) -> list[bytes]:
         return self.runtime.pieces(self.tag, text)
 
     def answer(self, messages: Sequence[Message], options: ChatOptions) -> str:
@@ -319,23 +230,16 @@ def _sentences(where: str) -> Sentences:
     )
 
 
+def _octets(piece: Any) -> bytes:  # Any: JSON from outside; a text or, where it is no whole letter, a list of numbers
+    """Read how a token is written; what cannot be one is like none."""
+    if isinstance(piece, str):
+        return piece.encode()
+    numbers: list[Any] = piece if isinstance(piece, list) else [256]
+    return bytes(numbers) if all(number in range(256) for number in numbers) else b"\xff"
+
+
 def _checked(path: Path) -> GgufSummary:
     try:
         return check(path, whole=True)
     except BadGguf as error:
         raise RuntimeFailure(str(error)) from error
-
-
-def _put(file: Path, target: Path) -> None:
-    """Give a file a second name, replacing what had it; it is copied where the disk cannot. Two at once do no harm."""
-    draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        try:
-            draft.hardlink_to(file)
-        except OSError:  # another disk, or a file system without hard links
-            shutil.copyfile(file, draft)
-            with draft.open("rb+") as copied:
-                os.fsync(copied.fileno())
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from trainer import net
 from trainer.gguf_summary import GgufSummary
@@ -31,8 +31,8 @@ class Served(Protocol):
         """Answer the prompt that a chat becomes."""
         ...
 
-    def pieces(self, text: str) -> list[Any]:
-        """Answer a text's tokens, each as text or, where it is no whole letter, as a list of its bytes."""
+    def pieces(self, text: str) -> list[bytes]:
+        """Answer a text's tokens."""
         ...
 
     def answer(self, messages: Sequence[Message], options: ChatOptions) -> str:
@@ -108,12 +108,12 @@ def _shared(one: str, other: str) -> int:
     return next((at for at, (mine, theirs) in pairs if mine != theirs), min(len(one), len(other)))
 
 
-def _texts(pieces: Sequence[Any]) -> list[str]:
+def _texts(pieces: Sequence[bytes]) -> list[str]:
     """Put bytes together until they are letters, as a plan does with the tokens it shows."""
     texts: list[str] = []
     waiting = b""
     for piece in pieces:
-        waiting += piece.encode() if isinstance(piece, str) else bytes(piece)
+        waiting += piece
         try:
             texts.append(waiting.decode())
         except UnicodeDecodeError:

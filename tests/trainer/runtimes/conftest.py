@@ -98,7 +98,7 @@ def routed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaServerRunt
     folder = tmp_path_factory.mktemp("models")
     with LlamaRouter(folder, key="k") as router:
         runtime = LlamaServerRuntime(router.url, "k", folder)
-        runtime.poll_seconds = 0.02
+        runtime.router.poll_seconds = 0.02
         yield runtime
 
 

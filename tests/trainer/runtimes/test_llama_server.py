@@ -7,9 +7,11 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from curator import told
 from tests.fakes.llama_router import LlamaRouter
 from tests.fakes.openai_server import FakeOpenAI
 from tests.trainer.llama_servers import llama_server
@@ -18,12 +20,13 @@ from tests.trainer.tiny import CHATML, write_tiny_llama_gguf
 from trainer.runtimes.base import (
     ChatOptions,
     ModelMissing,
+    Publication,
     Remembered,
     RuntimeFailure,
     RuntimeUnavailable,
     Taught,
 )
-from trainer.runtimes.llama_server import LlamaServerRuntime
+from trainer.runtimes.llama_server import LlamaServerRuntime, _octets
 from trainer.runtimes.modelfile import by_hand
 from trainer.spec import Message
 
@@ -70,7 +73,7 @@ def router(tmp_path: Path) -> Iterator[LlamaRouter]:
 @pytest.fixture
 def routed_here(router: LlamaRouter) -> LlamaServerRuntime:
     runtime = LlamaServerRuntime(router.url, folder=router.folder)
-    runtime.poll_seconds = 0.02
+    runtime.router.poll_seconds = 0.02
     return runtime
 
 
@@ -184,15 +187,17 @@ def test_versions_are_chosen_by_adapter_and_the_base_by_none(adapters, files):
 
 
 def test_who_names_no_adapter_gets_what_was_put_into_service(adapters):
-    body = {"messages": [{"role": "user", "content": "Tell a story"}], "max_tokens": 12, "temperature": 0}
+    body = {"prompt": "Tell a story", "n_predict": 1, "n_probs": 9, "logit_bias": [["a", 1000]], "cache_prompt": False}
 
-    def unnamed() -> str:
-        answer = adapters.http.ask("/v1/chat/completions", {**body, "cache_prompt": False})
-        return answer["choices"][0]["message"]["content"]
+    def likely(scales: dict[str, Any]) -> dict[int, float]:
+        found = adapters.http.ask("/completion", {**body, **scales})["completion_probabilities"][0]["top_logprobs"]
+        return {one["id"]: one["logprob"] for one in found}
 
-    for tag in (V1, V2, "base-1"):
+    expected = {tag: likely({"lora": adapters._offer().lora(tag)}) for tag in (V1, V2, "base-1")}
+    assert len({tuple(one) for one in expected.values()}) == 3
+    for tag, found in expected.items():
         adapters.copy(tag, "ferry:current")
-        assert unnamed().rstrip("\ufffd") == said(adapters, tag).rstrip("\ufffd")  # half a letter is withheld or not
+        assert likely({}) == pytest.approx(found, abs=1e-4)
 
 
 # --- a router whose folder may be written -----------------------------------------------------------
@@ -266,7 +271,7 @@ def test_a_folder_that_cannot_be_written_and_a_server_that_is_no_router_are_said
 
 def test_a_router_without_a_folder_of_ours_serves_what_was_put_there_by_hand(router, files):
     runtime = LlamaServerRuntime(router.url)
-    runtime.poll_seconds = 0.02
+    runtime.router.poll_seconds = 0.02
     with pytest.raises(ModelMissing, match=r"has no 'ferry:v1-abcd'.*as ferry:v1-abcd\.gguf"):
         runtime.publish(files.publication(V1), quiet)
 
@@ -326,3 +331,26 @@ def test_it_warns_of_another_machine_and_of_a_missing_key():
     warned = LlamaServerRuntime("http://10.0.0.5:8080").warnings()
     assert ["leave this one" in warned[0], "asks nobody for a key" in warned[1]] == [True, True]
     assert len(LlamaServerRuntime("http://10.0.0.5:8080", "k").warnings()) == 1
+
+
+@pytest.mark.parametrize("piece", [None, 7, 10**12, [256], [-1], ["x"], {"a": 1}, [0.5]])
+def test_a_token_of_an_odd_kind_is_like_none(piece):
+    assert _octets(piece) == b"\xff"
+
+
+def test_every_sentence_that_a_version_keeps_is_translated(served, files, router, tmp_path):
+    """The page of a version shows what `publish` raised, in the reader's language."""
+    by_itself = LlamaServerRuntime(served.url, "k", tmp_path)
+    sentences = [
+        _refused(runtime, files.publication(V2)) for runtime in (served, LlamaServerRuntime(router.url), by_itself)
+    ]
+    otherwise = replace(files.publication(V1), taught=Taught(("<|im_start|>", "us", "er")))
+    sentences.append(_refused(served, otherwise))
+
+    assert [told.split(sentence)[1] != {} for sentence in sentences] == [True] * 4
+
+
+def _refused(runtime: LlamaServerRuntime, publication: Publication) -> str:
+    with pytest.raises(RuntimeFailure) as caught:
+        runtime.publish(publication, quiet)
+    return str(caught.value)
