@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlmodel import Session, select
 
-from curator.services import versions
+from curator.services import handover, versions
 from curator.settings import Settings
 from db.models import Project, Promotion
 from trainer import net
@@ -27,6 +27,7 @@ class Connection:
     near: bool
     token: bool
     kind: str = ""
+    restarts: bool = False  # somebody starts the server, and maybe anew for each version
     system: str = ""  # what a program has to send itself, because llama-server keeps none
 
     by_hand: str = f"{LLAMA_SERVER}/v1"  # where the command on a version's page lets llama-server answer
@@ -52,5 +53,6 @@ def of_project(session: Session, project: Project, settings: Settings) -> Connec
         near=bool(url) and net.is_local(url),
         token=bool(token.get_secret_value()),
         kind=kind,
+        restarts=handover.only_by_hand(settings),
         system=project.system_prompt.strip() if kind == "llama-server" else "",
     )

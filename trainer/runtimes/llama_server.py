@@ -48,7 +48,7 @@ class LlamaServerRuntime:
             raise RuntimeFailure(f"llama-server's address cannot be used. {error}") from error
         self.token = token or ""
         self.folder = folder
-        self.where = f"llama-server at {self.url}"
+        self.where = f"llama-server ({self.url})"
         self.http = LlamaHttp(self.url, self.token, _sentences(self.where))
         self.router = Router(self.http, self.where, folder)
 

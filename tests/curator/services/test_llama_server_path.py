@@ -252,7 +252,7 @@ def test_doctor_tells_what_the_server_has(room: Classroom, tmp_path: Path):
         said = run("doctor", "--home", home, code=1, **env)
         assert f"it serves {version.tag}" in said and "is started by hand" in said
         assert "MISSING  llama-server" not in said
-    assert "MISSING  llama-server at" in run("doctor", "--home", home, code=1, **env)
+    assert "MISSING  llama-server (http" in run("doctor", "--home", home, code=1, **env)
     folder = tmp_path / "models"
     folder.mkdir()
     with LlamaRouter(folder) as router:
