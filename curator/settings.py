@@ -68,6 +68,11 @@ class Settings(BaseSettings):
             raise ValueError("versions go to one place, and CURATOR_OLLAMA_URL is set as well. Take one of them away")
         return url
 
+    @field_validator("llama_server_models", mode="before")
+    @classmethod
+    def _no_folder(cls, folder: Any) -> Any:  # whatever was given; an empty text is no folder, not the current one
+        return folder or None
+
     def model_post_init(self, _context: Any) -> None:  # pydantic's own signature
         object.__setattr__(self, "home", self.home.expanduser().resolve())
         if self.llama_server_models:

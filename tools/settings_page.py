@@ -28,7 +28,7 @@ def page() -> str:
 
 
 def _shown(value: object) -> str:
-    text = "" if value.__class__.__name__ == "SecretStr" else str(value)
+    text = "" if value is None or value.__class__.__name__ == "SecretStr" else str(value)
     return f"`{text}`" if text else "empty"
 
 

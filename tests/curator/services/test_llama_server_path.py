@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, update
 
 from curator.services import bases, connect, handover, publishing, versions
-from curator.settings import Settings
+from curator.settings import Settings, load_settings
 from db.models import Job, ModelVersion, Project, User, utc_now
 from db.session import open_session
 from tests.curator.teaching import Classroom, classroom
@@ -237,6 +237,13 @@ def test_both_servers_at_once_are_refused_in_a_sentence(room: Classroom):
     )
 
     assert "CURATOR_LLAMA_SERVER_URL cannot be" in said and "versions go to one place" in said
+
+
+def test_an_empty_folder_is_none_and_a_tilde_is_the_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for text, folder in (("", None), ("~/models", tmp_path / "models")):
+        monkeypatch.setenv("CURATOR_LLAMA_SERVER_MODELS", text)
+        assert load_settings().llama_server_models == folder
 
 
 def test_the_server_is_chosen_where_it_is_set(settings: Settings):
