@@ -65,8 +65,7 @@ def said(sentence: str) -> str:
     """
     words = list[str]()
     for known, figures in told.sentences(sentence):
-        if "reason" in figures:
-            figures["reason"] = said(figures["reason"])
+        figures |= {name: said(figures[name]) for name in ("reason", "material") if name in figures}
         words.append(gettext(known, **figures) if figures else gettext(known))
     return ("" if str(get_locale()).startswith("zh") else " ").join(words)
 

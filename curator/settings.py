@@ -7,8 +7,11 @@ import secrets
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+SECRETS = ("secret_key", "ollama_token", "llama_server_token", "compare_token", "database_url")
+"""What can also be read from a file."""
 
 
 class Settings(BaseSettings):
@@ -30,6 +33,21 @@ class Settings(BaseSettings):
         description="What of a version goes to that server: merged, one whole file, which every Ollama takes, or "
         "adapter, a few megabytes on top of the base, which Ollama 0.30.0 to 0.34.0 takes; elsewhere it is merged.",
     )
+    llama_server_url: str = Field(
+        "",
+        description="llama.cpp's llama-server to publish to instead, for example http://127.0.0.1:8080; somebody "
+        "starts it, with a version's file or as a router.",
+    )
+    llama_server_token: SecretStr = Field(SecretStr(""), description="Key that it was started with, if any.")
+    llama_server_models: Path | None = Field(
+        None, description="Folder it was started on as a router (--models-dir); versions are put into it and loaded."
+    )
+    compare_url: str = Field(
+        "",
+        description="OpenAI-compatible server whose models versions are compared with, up to and with its /v1, for "
+        "example http://127.0.0.1:4000/v1; nothing is ever published there.",
+    )
+    compare_token: SecretStr = Field(SecretStr(""), description="Key for that server, if it asks for one.")
     hub_url: str = Field(
         "https://huggingface.co", description="Model hub that base models are fetched from, or a mirror of it."
     )
@@ -48,8 +66,22 @@ class Settings(BaseSettings):
     ray_cpus: float = Field(1, gt=0, description="Processors that a node must have to spare for one stage of a run.")
     ray_gpus: float = Field(0, ge=0, description="Graphics cards that it must have; with 0 a stage sees none.")
 
+    @field_validator("llama_server_url")
+    @classmethod
+    def _one_place(cls, url: str, info: ValidationInfo) -> str:
+        if url and info.data.get("ollama_url"):
+            raise ValueError("versions go to one place, and CURATOR_OLLAMA_URL is set as well. Take one of them away")
+        return url
+
+    @field_validator("llama_server_models", mode="before")
+    @classmethod
+    def _no_folder(cls, folder: Any) -> Any:  # whatever was given; an empty text is no folder, not the current one
+        return folder or None
+
     def model_post_init(self, _context: Any) -> None:  # pydantic's own signature
         object.__setattr__(self, "home", self.home.expanduser().resolve())
+        if self.llama_server_models:
+            object.__setattr__(self, "llama_server_models", self.llama_server_models.expanduser().resolve())
 
     @property
     def url(self) -> str:
@@ -89,7 +121,7 @@ class Settings(BaseSettings):
 
 def load_settings(**overrides: Any) -> Settings:  # any field of Settings
     """Read the environment once; `*_FILE` variables name files that hold a secret."""
-    for name in ("secret_key", "ollama_token", "database_url"):
+    for name in SECRETS:
         file = os.environ.get(f"CURATOR_{name.upper()}_FILE")
         if file and name not in overrides:
             overrides[name] = Path(file).read_text(encoding="utf-8").strip()

@@ -160,7 +160,7 @@ SENTENCES = (
         "of all %(asked)s, %(now)s are right now."
     ),
     N_(
-        "Learnt from %(count)s approved answers in %(time)s. On %(asked)s questions it never saw: better on "
+        "Learnt from %(count)s %(material)s in %(time)s. On %(asked)s questions it never saw: better on "
         "%(better)s, same on %(same)s, worse on %(worse)s."
     ),
     N_("The files cannot be written: %(error)s. Make room on the disk, then try again."),
@@ -173,6 +173,10 @@ SENTENCES = (
     *told_files.SENTENCES,
     *told_runtimes.SENTENCES,
 )
+
+
+TOLD_OF = (N_("approved answers"), N_("pairs of answers"), N_("judged answers"))
+"""What stands in the place of %(material)s, as trainer.spec.MATERIAL names it."""
 
 
 def split(sentence: str) -> tuple[str, dict[str, str]]:

@@ -71,4 +71,70 @@ SENTENCES = (
     N_("This Ollama cannot use an adapter. It says: %(said)s"),
     N_("Ollama's engine ended when it was to load the model. Ollama's log says why. It says: %(said)s"),
     N_("Ollama could not do that. It says: %(said)s"),
+    # of a server to compare with, trainer/runtimes/openai.py; the others that it tells name no side of a battle
+    N_("%(host)s refuses the token. Check CURATOR_COMPARE_TOKEN."),
+    N_("%(host)s takes no more questions just now. Try again in a moment."),
+    N_("%(host)s has a problem of its own (status %(status)s). Try again later."),
+    N_("%(host)s does not answer. Check CURATOR_COMPARE_URL, or try again later; nothing is lost."),
+    N_("%(host)s has gone silent. Try again; if it stays so, look after that server."),
+    N_(
+        "What answers at %(address)s does not speak OpenAI's language (status %(status)s). The address is "
+        "what stands before /chat/completions and mostly ends in /v1; check CURATOR_COMPARE_URL."
+    ),
+    N_("The address to compare with cannot be used. %(why)s"),
+    # of a llama-server that somebody started, trainer/runtimes/llama_server.py and recognise.py
+    N_("%(server)s does not answer. Start it, or correct CURATOR_LLAMA_SERVER_URL; nothing is lost."),
+    N_("%(server)s has gone silent. Try again; if it stays so, start it again."),
+    N_("%(server)s refuses the key. Check CURATOR_LLAMA_SERVER_TOKEN."),
+    N_("%(server)s is still loading its model. Ask again in a moment."),
+    N_("%(server)s does not answer as llama.cpp does (status %(status)s). Check its address."),
+    N_(
+        "%(server)s serves %(names)s, not %(tag)s. Start it with the command on the version's page, then load the "
+        "version again."
+    ),
+    N_(
+        "%(server)s has no %(tag)s, but %(names)s. Put the file into its folder as %(file)s.gguf, or tell Curator "
+        "that folder (CURATOR_LLAMA_SERVER_MODELS); then load the version again."
+    ),
+    N_(
+        "%(server)s serves another model under the name %(tag)s: it has %(theirs)s weights in %(size)s bytes, and "
+        "%(file)s has %(ours)s in %(own)s. Check which file it was started with."
+    ),
+    N_(
+        "%(server)s would put questions to %(tag)s otherwise than it was taught. Start it without a chat template "
+        "of its own, and with --jinja."
+    ),
+    N_(
+        "%(server)s splits text into other tokens than those %(tag)s was taught with. Check which file it was "
+        "started with."
+    ),
+    N_(
+        "%(server)s does not answer as %(tag)s did when it was examined: %(alike)s of %(asked)s answers begin more "
+        "like it than like the untaught base. Check which file it was started with."
+    ),
+    N_(
+        "%(server)s was started with one model, so it looks into no folder. Start it with --models-dir %(folder)s, or "
+        "take CURATOR_LLAMA_SERVER_MODELS away."
+    ),
+    N_(
+        "%(server)s does not see %(tag)s.gguf in %(folder)s. Check that it was started with that folder as "
+        "--models-dir and may read it; one from before May 2026 has to be started again for each version."
+    ),
+    N_("%(server)s could not load %(tag)s (code %(code)s). Look at its log; the machine may be short of memory."),
+    N_(
+        "%(folder)s cannot be written (%(error)s). Make room there, or give Curator's user the right to write; then "
+        "load the version again."
+    ),
+    N_("What answers at %(address)s is not llama.cpp's llama-server, or is too old. Update it."),
+    N_("llama-server's address cannot be used. %(why)s"),
+    N_("llama-server's address is not set. Set it, or use the embedded runtime."),
+    N_(
+        "%(server)s cannot give %(tag)s a second name. Tell Curator its folder (CURATOR_LLAMA_SERVER_MODELS), or name "
+        "the model in its presets."
+    ),
+    N_("%(server)s has not loaded %(tag)s within %(minutes)s minutes."),
+    N_("%(host)s could not do that. It says: %(said)s"),
+    N_("%(host)s broke off. Try again; if it stays so, look after that server."),
+    N_("%(host)s has no model %(name)s. Choose another one."),
+    N_("%(host)s answered with nothing. A model that thinks first may have used up its %(tokens)s tokens."),
 )

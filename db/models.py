@@ -537,7 +537,10 @@ class Promotion(Table, table=True):
 
 
 class Battle(Table, table=True):
-    """Two blind answers to one conversation. `left_is_new` is the shuffle; it stays hidden until the vote."""
+    """Two blind answers to one conversation. `left_is_new` is the shuffle; it stays hidden until the vote.
+
+    With `outside`, the name of a model elsewhere, that one is the old side, and the new one may be the base.
+    """
 
     id: int | None = Field(default=None, primary_key=True)
     project_id: int = Field(foreign_key="project.id", index=True)
@@ -546,6 +549,7 @@ class Battle(Table, table=True):
     group: str = ""
     old_version_id: int | None = Field(default=None, foreign_key="model_version.id")  # None = the base
     new_version_id: int | None = Field(default=None, foreign_key="model_version.id")
+    outside: str = ""
     left_is_new: bool
     seed: int = 17
     created_at: datetime = moment()

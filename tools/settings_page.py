@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from curator.settings import Settings
+from curator.settings import SECRETS, Settings
 
 PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
-HEAD = """# Settings
+FILES = ",\n".join(f"`CURATOR_{name.upper()}_FILE`" for name in SECRETS)
+HEAD = f"""# Settings
 
-Read from the environment. Secrets can also be read from a file: `CURATOR_SECRET_KEY_FILE`, `CURATOR_OLLAMA_TOKEN_FILE`,
-`CURATOR_DATABASE_URL_FILE`.
+Read from the environment. Secrets can also be read from a file:
+{FILES}.
 
 | variable | default | meaning |
 |---|---|---|
@@ -27,7 +28,7 @@ def page() -> str:
 
 
 def _shown(value: object) -> str:
-    text = "" if value.__class__.__name__ == "SecretStr" else str(value)
+    text = "" if value is None or value.__class__.__name__ == "SecretStr" else str(value)
     return f"`{text}`" if text else "empty"
 
 

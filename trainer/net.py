@@ -6,6 +6,7 @@ on every wait and on every byte count. A server that was configured may still be
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
@@ -51,6 +52,10 @@ class Answer:
         """Read the body as one JSON object, or raise BadAnswer."""
         return _object(self.body.decode("utf-8", "replace"))
 
+    def any_json(self) -> Any:  # Any: JSON from outside, of whatever kind
+        """Read the body as JSON, or raise BadAnswer."""
+        return _read(self.body.decode("utf-8", "replace"))
+
 
 def checked_url(url: str) -> str:
     """Answer a server's address without its last slash, or raise BadUrl."""
@@ -65,6 +70,15 @@ def checked_url(url: str) -> str:
     if parsed.query or parsed.fragment:
         raise BadUrl("An address ends before any ? or #. Write one like http://127.0.0.1:11434.")
     return str(parsed).rstrip("/")
+
+
+def is_local(url: str) -> bool:
+    """Tell whether an address means this machine, so that what is sent there does not leave it."""
+    host = httpx.URL(url).host
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def client(base_url: str, *, token: str | None = None, timeout: float = FIRST_SECONDS) -> httpx.Client:
@@ -200,11 +214,15 @@ def sse(response: httpx.Response) -> Iterator[Json]:
     raise BadAnswer("The server's answer broke off before its end.")
 
 
-def _object(text: str) -> Json:
+def _read(text: str) -> Any:  # Any: as any_json()
     try:
-        value = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError):
         raise BadAnswer("The server sent something that is not JSON.") from None
+
+
+def _object(text: str) -> Json:
+    value = _read(text)
     if not isinstance(value, dict):
         raise BadAnswer("The server sent JSON of an unexpected kind.")
     return value

@@ -36,11 +36,12 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("psycopg"):
         return "PostgreSQL needs its driver: pip install 'psycopg[binary]'"
     if isinstance(error, ValidationError) and error.title == Settings.__name__:
-        return "\n".join(
-            f"The setting CURATOR_{str(item['loc'][0]).upper()} cannot be {item['input']!r}: {item['msg']}."
-            for item in error.errors()
-        )
+        return "\n".join(_of_setting(str(one["loc"][0]), one["input"], one["msg"]) for one in error.errors())
     return None
+
+
+def _of_setting(name: str, value: object, problem: str) -> str:
+    return f"The setting CURATOR_{name.upper()} cannot be {value!r}: {problem.removeprefix('Value error, ')}."
 
 
 def _of_system(error: OSError) -> str | None:

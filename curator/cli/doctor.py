@@ -17,7 +17,7 @@ from curator.cli._context import home_option, open_database, settings_for
 from curator.errors import Invalid, NotFound
 from curator.launchers.ray import open_cluster
 from curator.launchers.ray_api import Away
-from curator.services import bases, versions
+from curator.services import bases, outside, versions
 from curator.settings import Settings
 from db.models import ModelVersion
 from db.session import open_session, sqlite_driver, wal_is_safe
@@ -74,11 +74,13 @@ def _models(settings: Settings) -> Iterator[Finding]:
     yield from _admissions(settings)
     embedded = find_spec("xllamacpp") is not None
     yield (
-        embedded or bool(settings.ollama_url),
+        embedded or bool(settings.ollama_url or settings.llama_server_url),
         "Embedded runtime: " + ("there" if embedded else "pip install 'curator[llamacpp]'"),
     )
     if settings.ollama_url:
         yield from _ollama(settings)
+    if settings.llama_server_url:
+        yield from _llama_server(settings)
 
 
 def _ollama(settings: Settings) -> Iterator[Finding]:
@@ -118,6 +120,37 @@ def _adapters(settings: Settings) -> list[ModelVersion]:
         return []
     with open_session(engine) as session:
         return versions.adapters(session)
+
+
+def _llama_server(settings: Settings) -> Iterator[Finding]:
+    """Tell what the llama-server that versions go to has, how they get there, and what is wrong with it."""
+    try:
+        server = versions.runtime_named("llama-server", settings)
+        version, warnings, models = server.version(), server.warnings(), server.models()
+    except RuntimeFailure as failure:
+        yield False, str(failure)
+        return
+    folder = settings.llama_server_models
+    way = (
+        f"loads versions from {folder}"
+        if folder
+        else "is started by hand with each version, or has a folder of its own"
+    )
+    names = ", ".join(model.tag for model in models)[:300] or "nothing yet"
+    yield True, f"llama-server (build {version}) at {settings.llama_server_url} {way}; it serves {names}"
+    for warning in warnings:
+        yield False, warning
+    if folder:
+        yield os.access(folder, os.W_OK), f"{folder} can be written"
+
+
+def _elsewhere(settings: Settings) -> Iterator[Finding]:
+    """Tell whether the server to compare with answers, and whether questions leave this machine for it."""
+    if not outside.is_set(settings):
+        return
+    offer = outside.offer(settings)
+    leaves = "" if offer.local else f"; questions leave this machine for {offer.host}"
+    yield not offer.trouble, offer.trouble or f"{len(offer.names)} models to compare with at {offer.host}{leaves}"
 
 
 def _cluster(settings: Settings) -> Iterator[Finding]:
@@ -170,5 +203,6 @@ CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _sqlite,
     _room,
     _models,
+    _elsewhere,
     _cluster,
 )

@@ -15,7 +15,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from curator import web
 from curator.security import current_user, may, policy, project
-from curator.services import arena, arena_stream, battles
+from curator.services import arena, arena_stream, battles, outside
 from curator.services.arena_stream import Piece, Streams
 from curator.services.battles import Side
 from db.models import Battle, Json, Winner
@@ -25,10 +25,14 @@ STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 class BattleForm(BaseModel):
-    """Two version numbers, 0 for the base, and a question, unless `source` asks for a held-out one."""
+    """Two version numbers, 0 for the base, and a question, unless `source` asks for a held-out one.
+
+    With `outside`, the name of a model elsewhere, that one stands in for the second.
+    """
 
     new: int
     old: int = 0
+    outside: str = ""
     source: Literal["own", "held-out"] = "own"
     question: str = ""
 
@@ -59,7 +63,19 @@ def index() -> ResponseReturnValue:
         held=arena.held_out(session, where, me, new, old) if new else None,
         standings=arena.standings(session, where),
         unfinished=arena.unfinished(session, where, me),
+        elsewhere=outside.is_set(web.settings()),
     )
+
+
+@bp.get("/compare/elsewhere")
+@policy("reviewer")
+def elsewhere() -> ResponseReturnValue:
+    """Offer a comparison with a model elsewhere: the part of the page that comes when that server has answered."""
+    contenders = arena.contenders(web.session(), project())
+    web.session().close()  # another server is asked next, and no transaction waits for one
+    template = "arena/_elsewhere.html" if web.is_htmx() else "arena/elsewhere.html"
+    chosen = request.args.get("new", type=int), request.args.get("outside", "")
+    return web.page(template, contenders=contenders, offer=outside.offer(web.settings()), chosen=chosen)
 
 
 @bp.post("/battles")
@@ -68,7 +84,7 @@ def create() -> ResponseReturnValue:
     """Begin a battle."""
     form = web.parse_form(BattleForm)
     question = form.question if form.source == "own" else None
-    battle = arena.start(web.session(), project(), current_user(), form.new, form.old, question)
+    battle = arena.start(web.session(), project(), current_user(), form.new, form.old, question, form.outside)
     return web.go(url_for("arena.show", battle_id=battle.id))
 
 
@@ -153,11 +169,13 @@ def _answer(battle: Battle) -> AnyResponse:
 def _seen(battle: Battle) -> Json:
     session, where, me = web.session(), project(), current_user()
     view = battles.view(session, battle, me.id)
-    standing = arena.standing(session, where, battle.new_version_id, battle.old_version_id) if view.winner else None
+    two = battle.new_version_id, battle.old_version_id, battle.outside
+    standing = arena.standing(session, where, *two) if view.winner else None
+    new = standing.new if standing else None
     return {
         "battle": view,
         "standing": standing,
-        "held": arena.held_out(session, where, me, standing.new, standing.old) if standing and standing.new else None,
+        "held": arena.held_out(session, where, me, new, standing.old, standing.outside) if standing and new else None,
         "troubles": troubles(),
         "can_vote": view.mine and may("reviewer"),
     }

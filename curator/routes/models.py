@@ -61,6 +61,7 @@ def show(number: int) -> ResponseReturnValue:
         files=handover.files(version),
         commands=handover.commands(web.session(), version, web.settings()),
         adapter_commands=handover.adapter_commands(web.session(), version, web.settings()),
+        only_by_hand=handover.only_by_hand(web.settings()),
     )
 
 

@@ -26,6 +26,7 @@ from db.models import (
     Vote,
     Winner,
 )
+from trainer.runtimes.openai import is_name
 
 MOST_TURNS = 8
 LONGEST_PROMPT = 8000
@@ -41,11 +42,12 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Standing:
-    """Two models and the votes on them. None is the base."""
+    """Two models and the votes on them. None is the base; with `outside`, the old one is that model elsewhere."""
 
     new: ModelVersion | None
     old: ModelVersion | None
     tally: Tally
+    outside: str = ""
 
 
 def contenders(session: Session, project: Project) -> list[ModelVersion]:
@@ -77,16 +79,23 @@ def contender(session: Session, project: Project, number: int) -> ModelVersion |
     return version
 
 
-def start(session: Session, project: Project, user: User, new: int, old: int, question: str | None) -> Battle:
-    """Begin a battle between two version numbers (0: the base) on a question, or on a held-out one for None."""
-    newer, older = contender(session, project, new), contender(session, project, old)
-    if new == old:
+def start(
+    session: Session, project: Project, user: User, new: int, old: int, question: str | None, outside: str = ""
+) -> Battle:
+    """Begin a battle between two version numbers (0: the base) on a question, or on a held-out one for None.
+
+    With `outside`, the version meets that model elsewhere, whatever `old` is.
+    """
+    newer, older = contender(session, project, new), None if outside else contender(session, project, old)
+    if outside and not is_name(outside):
+        raise Invalid("This cannot be the name of a model. Choose one of the list.")
+    if not outside and new == old:
         raise Invalid("Choose two different models to compare.")
     if newer is None:  # the base has no snapshot to take questions from
         newer, older = older, None
-    if newer is None:
-        raise Invalid("Choose two different models to compare.")
-    record = _next_held_out(session, project, user, newer, older) if question is None else None
+    if newer is None and question is None:
+        raise Invalid("The base was taught nothing, so no question is kept from it. Type one of your own.")
+    record = _next_held_out(session, project, user, newer, older, outside) if newer and question is None else None
     prompt = battles.corrected_question(session, record) if record else _clean(question or "")
     battle = Battle(
         project_id=project.id or 0,
@@ -94,7 +103,8 @@ def start(session: Session, project: Project, user: User, new: int, old: int, qu
         record_id=record.id if record else None,
         group=record.group if record else intake.group(RecordDraft(line=0, question=prompt, answer="")),
         old_version_id=older.id if older else None,
-        new_version_id=newer.id,
+        new_version_id=newer.id if newer else None,
+        outside=outside,
         left_is_new=secrets.randbelow(2) == 1,
         seed=project.seed,
     )
@@ -131,7 +141,11 @@ def follow_up(session: Session, battle: Battle, user: User, prompt: str) -> Batt
 
 
 def vote(session: Session, project: Project, battle: Battle, user: User, winner: Winner) -> Vote:
-    """Give the verdict, once: a second one is answered with the first. A decisive one becomes a preference pair."""
+    """Give the verdict, once: a second one is answered with the first.
+
+    A decisive one between two of ours becomes a preference pair. What a model elsewhere wrote is never kept to learn
+    from: mostly its licence forbids that, and the expert who votes cannot know.
+    """
     given = session.get(Vote, battle.id or 0)
     if given:
         return given
@@ -146,13 +160,13 @@ def vote(session: Session, project: Project, battle: Battle, user: User, winner:
             session.add(given)
     except IntegrityError:  # a double click: the first one counts
         return session.get_one(Vote, battle.id or 0, populate_existing=True)
-    if new_won is not None:
+    if new_won is not None and not battle.outside:
         _pair(session, project, battle, turns, winner)
     return given
 
 
 def correct(session: Session, project: Project, battle: Battle, user: User, text: str) -> Vote:
-    """Write the right answer instead: both were bad, and the text is preferred over each of them."""
+    """Write the right answer instead: both were bad, and the text is preferred over each of ours."""
     text = text.strip()
     if not text:
         raise Invalid("Write the right answer first.")
@@ -163,16 +177,20 @@ def correct(session: Session, project: Project, battle: Battle, user: User, text
         raise Conflict("The right answer was written already.")
     last = battles.turns_of(session, battle)[-1]
     for side in battles.SIDES:
+        if battles.outside_of(battle, side):
+            continue
         said = last.left if side == "left" else last.right
         asked = battles.messages(session, project, battle, last.position, side)
         preferences.add(session, battle, asked, text, said or "")
     return given
 
 
-def held_out(session: Session, project: Project, user: User, new: ModelVersion, old: ModelVersion | None) -> HeldOut:
+def held_out(
+    session: Session, project: Project, user: User, new: ModelVersion, old: ModelVersion | None, outside: str = ""
+) -> HeldOut:
     """Count the held-out questions of the newer model's dataset, and those this person has had for this pair."""
     held = _held_out_ids(new).subquery()
-    asked = _asked_ids(project, user, new, old).subquery()
+    asked = _asked_ids(project, user, new, old, outside).subquery()
     total = session.exec(select(func.count()).select_from(held)).one()
     had = select(func.count()).select_from(held).where(held.c.record_id.in_(select(asked.c.record_id)))
     done = session.exec(had).one()
@@ -181,28 +199,30 @@ def held_out(session: Session, project: Project, user: User, new: ModelVersion, 
 
 def standings(session: Session, project: Project) -> list[Standing]:
     """List every pair that was voted on, newest first, with what the votes say."""
-    keys = (col(Battle.new_version_id), col(Battle.old_version_id), col(Vote.winner), col(Vote.new_won))
+    pair = (col(Battle.new_version_id), col(Battle.old_version_id), col(Battle.outside))
+    keys = (*pair, col(Vote.winner), col(Vote.new_won))
     joined = columns(*keys, func.count()).join(Vote, col(Vote.battle_id) == col(Battle.id)).group_by(*keys)
     votes = joined.where(col(Battle.project_id) == project.id)
-    counted: dict[tuple[int, int], list[int]] = {}
-    for new, old, winner, new_won, number in session.connection().execute(votes):
-        turned = (new or 0) < (old or 0)
-        counts = counted.setdefault((old or 0, new or 0) if turned else (new or 0, old or 0), [0, 0, 0, 0])
+    counted: dict[tuple[int, int, str], list[int]] = {}
+    for new, old, outside, winner, new_won, number in session.connection().execute(votes):
+        turned = not outside and (new or 0) < (old or 0)
+        two = (old or 0, new or 0) if turned else (new or 0, old or 0)
+        counts = counted.setdefault((*two, outside), [0, 0, 0, 0])
         counts[_column(winner, new_won, turned=turned)] += number
     return [
-        Standing(session.get(ModelVersion, new), session.get(ModelVersion, old), statistics.tally(*counts))
-        for (new, old), counts in sorted(counted.items(), reverse=True)
+        Standing(session.get(ModelVersion, new), session.get(ModelVersion, old), statistics.tally(*counts), outside)
+        for (new, old, outside), counts in sorted(counted.items(), reverse=True)
     ]
 
 
-def standing(session: Session, project: Project, new_id: int | None, old_id: int | None) -> Standing:
+def standing(session: Session, project: Project, new_id: int | None, old_id: int | None, outside: str = "") -> Standing:
     """Answer what the votes say about one pair, whichever of the two was the newer one."""
     pair = {new_id or 0, old_id or 0}
     for found in standings(session, project):
-        if {found.new.id if found.new else 0, found.old.id if found.old else 0} == pair:
+        if {found.new.id if found.new else 0, found.old.id if found.old else 0} == pair and found.outside == outside:
             return found
     newer, older = session.get(ModelVersion, max(pair)), session.get(ModelVersion, min(pair))
-    return Standing(newer, older, statistics.tally(0, 0))
+    return Standing(newer, older, statistics.tally(0, 0), outside)
 
 
 def unfinished(session: Session, project: Project, user: User) -> list[tuple[Battle, str]]:
@@ -261,7 +281,7 @@ def _held_out_ids(new: ModelVersion) -> SelectOfScalar[int] | SelectOfScalar[Non
 
 
 def _asked_ids(
-    project: Project, user: User, new: ModelVersion, old: ModelVersion | None
+    project: Project, user: User, new: ModelVersion, old: ModelVersion | None, outside: str
 ) -> SelectOfScalar[int] | SelectOfScalar[None]:
     older = col(Battle.old_version_id)
     return select(Battle.record_id).where(
@@ -269,15 +289,16 @@ def _asked_ids(
         Battle.user_id == user.id,
         Battle.new_version_id == new.id,
         older == old.id if old else older.is_(None),
+        Battle.outside == outside,
         col(Battle.record_id).is_not(None),
     )
 
 
 def _next_held_out(
-    session: Session, project: Project, user: User, new: ModelVersion, old: ModelVersion | None
+    session: Session, project: Project, user: User, new: ModelVersion, old: ModelVersion | None, outside: str
 ) -> Record:
     """Pick a held-out question at random, first among those this person has not had for this pair."""
-    asked = _asked_ids(project, user, new, old)
+    asked = _asked_ids(project, user, new, old, outside)
     query = select(Record).where(col(Record.id).in_(_held_out_ids(new))).order_by(func.random()).limit(1)
     fresh = session.exec(query.where(col(Record.id).not_in(asked))).first()
     record = fresh or session.exec(query).first()

@@ -14,12 +14,12 @@ from sqlalchemy import Engine
 from sqlmodel import Session, col, select, update
 
 from curator.errors import CuratorError, NotFound
-from curator.services import arena, bases, battles, publishing, versions
+from curator.services import arena, bases, battles, outside, publishing, versions
 from curator.services.battles import Side
 from curator.settings import Settings
 from db.models import Base, BattleTurn, ModelVersion, Project
 from db.session import open_session
-from trainer.runtimes.base import ChatOptions, ModelMissing, Runtime, RuntimeFailure, RuntimeUnavailable
+from trainer.runtimes.base import ChatOptions, Chunk, ModelMissing, RuntimeFailure, RuntimeUnavailable
 from trainer.spec import Message
 
 MOST_CHARACTERS = 20_000
@@ -40,7 +40,10 @@ class Piece:
 
 @dataclass(frozen=True)
 class Asking:
-    """All that is needed to ask one side, read from the database beforehand. `stored` is an answer it gave already."""
+    """All that is needed to ask one side, read from the database beforehand. `stored` is an answer it gave already.
+
+    `outside` names a model elsewhere; an empty `runtime` is the one that new versions go to.
+    """
 
     turn_id: int
     side: Side
@@ -48,6 +51,7 @@ class Asking:
     version: ModelVersion | None
     base: Base
     runtime: str
+    outside: str
     messages: tuple[Message, ...]
     options: ChatOptions
     stored: str | None
@@ -80,16 +84,18 @@ def prepare(session: Session, project: Project, battle_id: int, position: int, s
     battle = arena.get(session, project, battle_id)
     turn = next((turn for turn in battles.turns_of(session, battle) if turn.position == position), None)
     new = session.get(ModelVersion, battle.new_version_id or 0)
-    if turn is None or turn.id is None or new is None:
+    if turn is None or turn.id is None or not (new or battle.outside):
         raise NotFound("There is no such question in this comparison.")
     version = session.get(ModelVersion, battles.version_of(battle, side) or 0)
+    ours = version or new  # the base answers where the version does, so that only the lesson differs
     return Asking(
         turn_id=turn.id,
         side=side,
         is_new=battle.left_is_new == (side == "left"),
         version=version,
-        base=bases.get(session, new.base_id),
-        runtime=(version or new).runtime,  # the base answers where the version does, so that only the lesson differs
+        base=bases.get(session, new.base_id if new else project.base_id),
+        runtime=ours.runtime if ours else "",
+        outside=battles.outside_of(battle, side),
         messages=tuple(battles.messages(session, project, battle, position, side)),
         options=ChatOptions(seed=battle.seed),
         stored=turn.left if side == "left" else turn.right,
@@ -107,9 +113,7 @@ def answer(asking: Asking, engine: Engine, settings: Settings) -> Generator[Piec
         return
     said: list[str] = []
     try:
-        runtime = versions.runtime_named(asking.runtime, settings)
-        talk = runtime.chat(_tag(asking, runtime), asking.messages, asking.options, side=int(asking.is_new))
-        with closing(talk) as chunks:
+        with closing(_talk(asking, settings)) as chunks:
             length = 0
             for chunk in chunks:
                 length += len(chunk.text)
@@ -139,9 +143,14 @@ def drain(both: Sequence[Asking], engine: Engine, settings: Settings) -> None:
             pass
 
 
-def _tag(asking: Asking, runtime: Runtime) -> str:
-    """Answer the name to ask for; the base is made loadable first where it is not."""
-    return asking.version.tag if asking.version else publishing.ensure_base(runtime, asking.base)
+def _talk(asking: Asking, settings: Settings) -> Generator[Chunk]:
+    """Ask whoever is behind the side; the base is made loadable first where it is not."""
+    if asking.outside:
+        return outside.open_server(settings).chat(asking.outside, asking.messages, asking.options)
+    named = versions.runtime_named(asking.runtime, settings) if asking.runtime else None
+    runtime = named or versions.choose_runtime(settings)
+    tag = asking.version.tag if asking.version else publishing.ensure_base(runtime, asking.base)
+    return runtime.chat(tag, asking.messages, asking.options, side=int(asking.is_new))
 
 
 def _kind(failure: Exception) -> Trouble:

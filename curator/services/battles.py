@@ -32,10 +32,11 @@ SIDES: tuple[Side, Side] = ("left", "right")
 
 @dataclass(frozen=True)
 class Name:
-    """Which model a side was: version `number`, or the base for None."""
+    """Which model a side was: the one called `outside` elsewhere, else version `number`, or the base for None."""
 
     number: int | None
     is_new: bool
+    outside: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,11 @@ def messages(session: Session, project: Project, battle: Battle, position: int, 
     return asked
 
 
+def outside_of(battle: Battle, side: Side) -> str:
+    """Answer the name of the model elsewhere behind a side, empty where it is one of ours."""
+    return "" if battle.left_is_new == (side == "left") else battle.outside
+
+
 def version_of(battle: Battle, side: Side) -> int | None:
     """Answer the version's id behind a side, None for the base."""
     return battle.new_version_id if battle.left_is_new == (side == "left") else battle.old_version_id
@@ -147,7 +153,8 @@ def _names(session: Session, battle: Battle) -> dict[Side, Name]:
     names: dict[Side, Name] = {}
     for side in SIDES:
         version = session.get(ModelVersion, version_of(battle, side) or 0)
-        names[side] = Name(version.number if version else None, battle.left_is_new == (side == "left"))
+        is_new = battle.left_is_new == (side == "left")
+        names[side] = Name(version.number if version else None, is_new, outside_of(battle, side))
     return names
 
 

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from sqlmodel import Session, select
 
-from curator.services import versions
+from curator.services import handover, versions
 from curator.settings import Settings
 from db.models import Project, Promotion
-
-NEAR = ("127.0.0.1", "localhost", "::1")
+from trainer import net
+from trainer.runtimes.modelfile import LLAMA_SERVER
 
 
 @dataclass(frozen=True)
 class Connection:
-    """Where the project's model answers. `server` is Ollama's address, empty for the embedded runtime.
+    """Where the project's model answers. `server` is the address of Ollama or llama-server, as `kind` says.
 
-    `known` tells that the name exists, which it does from the first promotion on; `near` that the address only means
-    something on this machine; `token` that the server asks for one.
+    Both are empty for the embedded runtime. `known` tells that the name exists, which it does from the first promotion
+    on; `near` that the address only means something on this machine; `token` that the server asks for one.
     """
 
     model: str
@@ -27,8 +26,11 @@ class Connection:
     known: bool
     near: bool
     token: bool
+    kind: str = ""
+    restarts: bool = False  # somebody starts the server, and maybe anew for each version
+    system: str = ""  # what a program has to send itself, because llama-server keeps none
 
-    by_hand: str = "http://127.0.0.1:8080/v1"  # where the command on a version's page lets llama-server answer
+    by_hand: str = f"{LLAMA_SERVER}/v1"  # where the command on a version's page lets llama-server answer
 
     @property
     def base_url(self) -> str:
@@ -38,7 +40,19 @@ class Connection:
 
 def of_project(session: Session, project: Project, settings: Settings) -> Connection:
     """Answer how a project's model is reached from outside."""
-    server = settings.ollama_url.rstrip("/")
+    places = (
+        ("ollama", settings.ollama_url, settings.ollama_token),
+        ("llama-server", settings.llama_server_url, settings.llama_server_token),
+    )
+    kind, url, token = next((place for place in places if place[1]), ("", "", settings.ollama_token))
     known = session.exec(select(Promotion.id).where(Promotion.project_id == project.id).limit(1)).first() is not None
-    near = urlsplit(server).hostname in NEAR
-    return Connection(versions.alias(project), server, known, near, bool(settings.ollama_token.get_secret_value()))
+    return Connection(
+        model=versions.alias(project),
+        server=url.rstrip("/"),
+        known=known,
+        near=bool(url) and net.is_local(url),
+        token=bool(token.get_secret_value()),
+        kind=kind,
+        restarts=handover.only_by_hand(settings),
+        system=project.system_prompt.strip() if kind == "llama-server" else "",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,8 +16,8 @@ from curator.settings import Settings
 from db.models import ModelVersion, Run
 from trainer.gguf_check import BadGguf, check
 from trainer.rundir import RunDir, folder_written_whole, read_lines, written_whole
-from trainer.runtimes.base import Publication
-from trainer.runtimes.modelfile import ADAPTER_MODELFILE, MODELFILE, ByHand, by_hand, modelfile
+from trainer.runtimes.base import Publication, Remembered, Taught
+from trainer.runtimes.modelfile import ADAPTER_MODELFILE, LLAMA_SERVER, MODELFILE, ByHand, by_hand, modelfile
 from trainer.runtimes.prompt import for_every_ollama
 from trainer.spec import Example
 
@@ -50,6 +51,33 @@ def publication(run: RunDir, tag: str, base: Path, folder: Path) -> Publication:
         context=max(2048, spec.max_length + ANSWER_TOKENS),
         answer_tokens=ANSWER_TOKENS,
     )
+
+
+def to_publish(session: Session, version: ModelVersion) -> Publication:
+    """Say how a version is to be loaded, and what it is recognised by where no file can be sent. Reads all of a run."""
+    run = run_of(session, version)
+    return replace(of_version(session, version), taught=Taught(_tokens(run), tuple(_answers(run))))
+
+
+def _tokens(run: RunDir) -> tuple[str, ...]:
+    """Answer the tokens of the lesson that the plan shows; none where they do not spell the lesson's answer.
+
+    A tokenizer that keeps blanks in its tokens loses them when it shows them one by one.
+    """
+    plan = run.plan()
+    shown = tuple(span.text for span in plan.example) if plan else ()
+    text = "".join(shown)
+    spelled = any(lesson.messages[-1].content in text for lesson in read_lines(run.split_file("train"), Example))
+    return shown if spelled and "\ufffd" not in text else ()
+
+
+def _answers(run: RunDir) -> Iterator[Remembered]:
+    """Yield what both models answered when the version was examined, with all that they were asked."""
+    found = run.evaluation()
+    asked = {one.id: one for split in ("test", "val") for one in read_lines(run.split_file(split), Example)}
+    for one in found.questions if found else ():
+        if one.id in asked and one.old and one.new:
+            yield Remembered(tuple(asked[one.id].messages[:-1]), one.old, one.new)
 
 
 def run_of(session: Session, version: ModelVersion) -> RunDir:
@@ -109,12 +137,17 @@ def file(version: ModelVersion, name: str) -> Path:
 
 def commands(session: Session, version: ModelVersion, settings: Settings) -> ByHand | None:
     """Write the commands that load a version by hand, None where its files are gone."""
-    return _by_hand(for_hands(session, version), settings) if files(version) else None
+    return _by_hand(session, version, for_hands(session, version), settings) if files(version) else None
 
 
 def adapter_commands(session: Session, version: ModelVersion, settings: Settings) -> ByHand | None:
     """Write those that load it as an adapter, None where nobody wishes that."""
-    return _by_hand(on_base(session, version), settings) if _is_wished(version, settings) else None
+    return _by_hand(session, version, on_base(session, version), settings) if _is_wished(version, settings) else None
+
+
+def only_by_hand(settings: Settings) -> bool:
+    """Tell whether somebody has to start the server with each version, because it cannot be given a file."""
+    return bool(settings.llama_server_url) and settings.llama_server_models is None
 
 
 def _is_wished(version: ModelVersion, settings: Settings) -> bool:
@@ -122,9 +155,14 @@ def _is_wished(version: ModelVersion, settings: Settings) -> bool:
     return "adapter" in (settings.ollama_form, version.form) and (Path(version.folder) / "adapter.gguf").is_file()
 
 
-def _by_hand(found: Publication, settings: Settings) -> ByHand:
-    address = settings.ollama_url.rstrip("/") or "http://127.0.0.1:11434"
-    return by_hand(found, address, token=bool(settings.ollama_token.get_secret_value()))
+def _by_hand(session: Session, version: ModelVersion, found: Publication, settings: Settings) -> ByHand:
+    return by_hand(
+        found,
+        settings.ollama_url.rstrip("/") or "http://127.0.0.1:11434",
+        token=bool(settings.ollama_token.get_secret_value()),
+        server=settings.llama_server_url or LLAMA_SERVER,
+        base_tag=versions.base_tag(bases.get(session, version.base_id)),
+    )
 
 
 def write_beside(session: Session, version: ModelVersion, settings: Settings) -> None:

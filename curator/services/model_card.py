@@ -9,6 +9,7 @@ from sqlmodel import Session
 from curator.services import bases
 from db.models import Base, Json, ModelVersion, Project, Run, Snapshot
 from trainer.rundir import RunDir
+from trainer.spec import MATERIAL
 
 SAME = "same"
 TEXT = """---
@@ -18,7 +19,7 @@ tags: [gguf, lora, curator]
 
 # {project}, version {number}
 
-A version of **{base}** that was taught {examples} approved answers of the assistant “{project}”.
+A version of **{base}** that was taught {examples} {material} of the assistant “{project}”.
 
 | file | what it is |
 |---|---|
@@ -65,6 +66,7 @@ def written(session: Session, version: ModelVersion) -> str:
         tag=version.tag,
         adapter=ADAPTER if (folder / "adapter.gguf").exists() else "",
         examples=card.get("examples", snapshot.train),
+        material=MATERIAL[spec.method],
         snapshot=snapshot.name,
         snapshot_sha=snapshot.sha256,
         train=snapshot.train,

@@ -32,19 +32,19 @@ def publish(work: Work) -> None:
         version = session.get_one(ModelVersion, work.subject())
         if version.state == "retired":
             return
-        base, publication = bases.get(session, version.base_id), handover.of_version(session, version)
+        base, publication = bases.get(session, version.base_id), handover.to_publish(session, version)
         run = handover.run_of(session, version)
         if Path(version.folder).is_dir():
             handover.write_beside(session, version, work.settings)
     runtime, told = versions.choose_runtime(work.settings), loading.Teller(work)
     try:
         _check_file(Path(version.folder) / "model.gguf")
-        ensure_base(runtime, base, told)
+        with suppress(ModelMissing):  # a llama-server that was started with one version has no other model
+            ensure_base(runtime, base, told)
         tries = forms.wishes(publication, base, runtime, work.settings)
         loaded = forms.load(runtime, tries, run, told, last_try=work.job.attempt >= work.job.max_attempts)
     except (RuntimeFailure, CuratorError) as failure:
-        with work.saving() as session:
-            session.get_one(ModelVersion, version.id).message = str(failure)
+        _keep_why(work, version, failure)
         if isinstance(failure, RuntimeUnavailable):
             raise Unavailable(str(failure)) from failure
         raise
@@ -77,10 +77,15 @@ def make_alias(work: Work) -> None:
             if version is None:
                 ensure_base(runtime, base)
             runtime.copy(tag, versions.alias(project))
-        except RuntimeUnavailable as failure:
-            raise Unavailable(str(failure)) from failure
+        except RuntimeFailure as failure:
+            _keep_why(work, version, failure)
+            if isinstance(failure, RuntimeUnavailable):
+                raise Unavailable(str(failure)) from failure
+            raise
         with work.saving() as session:
             if session.get_one(Project, project.id).service_version_id == project.service_version_id:
+                if version is not None and work.job.attempt > 1:  # what kept an earlier try from it is over
+                    session.get_one(ModelVersion, version.id).message = ""
                 jobs.finish(session, work.job)  # here, so that whoever promotes from now on asks for a new job
                 return
 
@@ -152,6 +157,13 @@ def _served(version: ModelVersion, work: Work) -> bool | None:
     except RuntimeFailure:
         return None
     return True
+
+
+def _keep_why(work: Work, version: ModelVersion | None, failure: Exception) -> None:
+    """Keep why a version does not answer, for the page."""
+    if version is not None:
+        with work.saving() as session:
+            session.get_one(ModelVersion, version.id).message = str(failure)
 
 
 def _forget(runtime: Runtime, tag: str) -> None:

@@ -12,26 +12,28 @@ from curator.services import jobs, journal
 from curator.settings import Settings
 from db.models import Base, ModelVersion, Project, Promotion, User, utc_now
 from trainer.runtimes.base import Runtime
-from trainer.runtimes.table import open_runtime
+from trainer.runtimes.table import Where, open_runtime
 from trainer.spec import Check
 
 USABLE = ("published", "in service")
 
 
 def choose_runtime(settings: Settings) -> Runtime:
-    """Answer where new versions are published: Ollama when one is set, else the embedded runtime.
+    """Answer where new versions are published: Ollama or a llama-server where one is set, else the embedded runtime.
 
-    An Ollama that is away is waited for. A version that went elsewhere meanwhile could be put into service there,
-    and whoever asks Ollama for `:current` would go on with the one before.
+    A server that is away is waited for. A version that went elsewhere meanwhile could be put into service there,
+    and whoever asks that server for `:current` would go on with the one before.
     """
-    return runtime_named("ollama" if settings.ollama_url else "llamacpp", settings)
+    set_ones = (("ollama", settings.ollama_url), ("llama-server", settings.llama_server_url))
+    return runtime_named(next((name for name, url in set_ones if url), "llamacpp"), settings)
 
 
 def runtime_named(name: str, settings: Settings) -> Runtime:
     """Answer a runtime by name, with this installation's addresses."""
-    return open_runtime(
-        name, home=settings.home, url=settings.ollama_url, token=settings.ollama_token.get_secret_value()
-    )
+    url, token, folder = settings.ollama_url, settings.ollama_token, None
+    if name == "llama-server":
+        url, token, folder = settings.llama_server_url, settings.llama_server_token, settings.llama_server_models
+    return open_runtime(name, Where(settings.home, url, token.get_secret_value(), folder))
 
 
 def base_tag(base: Base) -> str:

@@ -15,6 +15,7 @@ from db.session import open_session
 from tests.curator.teaching import Classroom, classroom
 from tests.curator.test_cli import run
 from tests.fakes.ollama_server import FakeOllama
+from tests.fakes.openai_server import FakeOpenAI
 
 
 @pytest.fixture
@@ -121,3 +122,13 @@ def test_number_types_are_measured_listed_and_made(room: Classroom, monkeypatch:
     assert [Path(file).name for file in run("version", "export", "2", home / "out", "--home", home).split()] == [
         "model.gguf", "Modelfile", "README.md",
     ]  # fmt: skip
+
+
+def test_doctor_tells_of_the_server_to_compare_with(room: Classroom) -> None:
+    home = room.settings.home
+    with FakeOpenAI(token="sk-1") as fake:
+        said = run("doctor", "--home", home, code=1, CURATOR_COMPARE_URL=fake.url, CURATOR_COMPARE_TOKEN="sk-1")
+        assert "ok       1 models to compare with at 127.0.0.1\n" in said
+        said = run("doctor", "--home", home, code=1, CURATOR_COMPARE_URL=fake.url)
+    assert "MISSING  127.0.0.1 refuses the token. Check CURATOR_COMPARE_TOKEN." in said
+    assert "compare" not in run("doctor", "--home", home, code=1)

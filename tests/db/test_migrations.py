@@ -14,7 +14,7 @@ from sqlalchemy import table as sa_table
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, SQLModel
 
-from db.models import ModelVersion, Promotion, Run
+from db.models import Battle, ModelVersion, Promotion, Run
 from db.session import connect, migrate, open_session
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC).isoformat()
@@ -39,6 +39,13 @@ BEFORE_SEVERAL = {  # rows as the fourth schema had them
     "model_version": {
         "id": 5, "project_id": 1, "number": 1, "run_id": 4, "base_id": 1, "state": "in service", "tag": "ferry:v1-a",
         "runtime": "llamacpp", "folder": "/v1", "gate_passed": True, "gate": "[]", "message": "", "created_at": NOW,
+    },
+    "user": {
+        "id": 1, "login": "noor", "name": "Noor", "password_hash": "", "is_admin": False, "disabled": False,
+        "keys": "{}", "single_keys": True, "created_at": NOW,
+    },
+    "battle": {
+        "id": 1, "project_id": 1, "user_id": 1, "group": "g", "left_is_new": True, "seed": 17, "created_at": NOW,
     },
     "promotion": {
         "id": 1, "project_id": 1, "version_id": 5, "previous_id": None, "user_id": None, "reason": "",
@@ -111,6 +118,11 @@ def test_a_run_may_have_a_version_of_each_number_type_but_two_of_none(older: Eng
     with open_session(older, write=True) as session:
         session.exec(ModelVersion.__table__.update().values(state="retired"))  # type: ignore[attr-defined]
         second(session, number=3)
+
+
+def test_a_battle_of_before_was_against_no_model_elsewhere(older: Engine) -> None:
+    with open_session(older) as session:
+        assert session.get_one(Battle, 1).outside == ""
 
 
 def test_foreign_keys_are_watched_again_after_a_migration(older: Engine) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
 from playwright.sync_api import Browser
 from sqlalchemy import Engine
 from sqlmodel import Session, select
@@ -19,6 +20,7 @@ from curator.settings import Settings
 from db.models import BattleTurn, PreferencePair, Vote
 from db.session import open_session
 from tests.curator.taught import School, school
+from tests.fakes.openai_server import FakeOpenAI
 from trainer.runtimes.base import RuntimeUnavailable
 
 pytestmark = pytest.mark.browser
@@ -182,3 +184,41 @@ def test_reloading_in_the_middle_shows_whole_answers_in_the_end(
     turn = first(place, BattleTurn)
     assert sorted([turn.left, turn.right]) == sorted([EVIL, "No dogs on board."])
     assert page.locator(".pane .answer").all_inner_texts() == [turn.left, turn.right]
+
+
+@pytest.fixture
+def elsewhere(app: Flask) -> Iterator[FakeOpenAI]:
+    with FakeOpenAI({"gpt-4o": "Dogs travel free on the open deck.", "qwen-max": "Ask at the pier."}) as fake:
+        known = app.extensions["curator.settings"].model_copy(update={"compare_url": fake.url})
+        app.extensions["curator.settings"] = known
+        yield fake
+
+
+def test_a_model_elsewhere_is_met_blind_by_keyboard_alone(place: School, page: Any, elsewhere: FakeOpenAI):
+    page.goto("/p/ferry/compare")
+    page.get_by_label("Ours").focus()  # it came after the page
+    page.keyboard.press("Tab")
+    page.keyboard.type("qwen")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/battles/*")
+    complete(page)
+    main = page.locator("main").inner_text()
+    assert "qwen" not in main and "Version" not in main
+    left_is_ours = page.locator(".pane .answer").first.inner_text() != "Ask at the pier."
+
+    page.keyboard.press("1" if left_is_ours else "2")
+    page.wait_for_selector(".reveal")
+
+    panes = page.locator(".pane h2").all_inner_texts()
+    assert sorted("qwen-max" in pane for pane in panes) == [False, True]
+    assert "Version 2" in panes[0 if left_is_ours else 1]
+    assert "is not kept to learn from" in page.locator(".reveal").inner_text()
+    assert first(place, Vote).new_won is True
+    assert first(place, PreferencePair) is None
+
+    page.keyboard.press("n")
+    page.wait_for_url("**/battles/2")
+    complete(page)
+    assert elsewhere.requests[-1][1]["model"] == "qwen-max"
+    assert page.complaints == []

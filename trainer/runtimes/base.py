@@ -56,6 +56,26 @@ class Chunk:
 
 
 @dataclass(frozen=True)
+class Remembered:
+    """A question that was asked when a version was examined, and how the untaught and the taught model began."""
+
+    messages: tuple[Message, ...]
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What a version's run knows of it, by which it is recognised on a server that was started by hand.
+
+    `tokens` are those of one lesson as texts, special ones included; empty where they cannot be put together again.
+    """
+
+    tokens: tuple[str, ...] = ()
+    answers: tuple[Remembered, ...] = ()
+
+
+@dataclass(frozen=True)
 class Publication:
     """A finished model version, ready for a runtime. `merged` and `adapter` are None for the base itself.
 
@@ -75,6 +95,7 @@ class Publication:
     answer_tokens: int = 1024
     on: str = ""
     base_sha256: str = ""  # of the base's file, by which `on` is known to be that base
+    taught: Taught = Taught()
 
 
 @dataclass(frozen=True)

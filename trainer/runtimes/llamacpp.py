@@ -11,6 +11,7 @@ import time
 from collections.abc import Collection, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -18,7 +19,6 @@ from pathlib import Path
 from trainer import net
 from trainer.gguf_check import BadGguf, check
 from trainer.runtimes.base import (
-    SAMPLING,
     ChatOptions,
     Chunk,
     Progress,
@@ -40,13 +40,20 @@ from trainer.runtimes.home import (
     read_served,
     want,
 )
-from trainer.runtimes.llama_server import WHERE, LlamaServer
+from trainer.runtimes.llama_http import NO_THINKING, LlamaHttp, Sentences, question
 from trainer.spec import Message
 
 LOAD_SECONDS = 600.0
 POLL_SECONDS = 0.02
 REPLACED_SECONDS = 5.0
-NO_THINKING = {"enable_thinking": False}
+WHERE = "The embedded runtime"
+SENTENCES = Sentences(
+    where=WHERE,
+    down=f"{WHERE} is being restarted. Ask again in a moment.",
+    silent=f"{WHERE} has gone silent. Ask again; if it stays so, restart Curator.",
+    broken=f"{WHERE} stopped in the middle of its answer and is being started again. Ask again in a moment.",
+    refused=partial(RuntimeUnavailable, f"{WHERE} has just been replaced. Ask again in a moment."),
+)
 
 
 @dataclass(frozen=True)
@@ -196,22 +203,10 @@ class LlamaCppRuntime:
 
     def _question(self, place: _Place, messages: Sequence[Message], options: ChatOptions) -> net.Json:
         stop = [*place.tag.stop, *(word for word in options.stop if word not in place.tag.stop)]
-        return {
-            **SAMPLING,
-            "messages": _turns(place, messages),
-            "chat_template_kwargs": NO_THINKING,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-            "temperature": options.temperature,
-            "seed": options.seed,
-            "max_tokens": options.max_tokens,
-            "stop": stop,
-            "cache_prompt": True,
-            "lora": place.lora,
-        }
+        return {**question(_turns(place, messages), options, stop), "cache_prompt": True, "lora": place.lora}
 
-    def _server(self, place: _Place) -> LlamaServer:
-        return LlamaServer(place.loaded.address, place.loaded.key, self.first_seconds, self.idle_seconds)
+    def _server(self, place: _Place) -> LlamaHttp:
+        return LlamaHttp(place.loaded.address, place.loaded.key, SENTENCES, self.first_seconds, self.idle_seconds)
 
     def _place(self, name: str) -> _Place:
         """Ask for a model and wait until it is loaded; what the host said before the last change does not count."""

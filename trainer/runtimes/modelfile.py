@@ -7,8 +7,13 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
+
 from trainer import net
 from trainer.runtimes.base import Publication
+from trainer.runtimes.llama_offer import beside
+
+LLAMA_SERVER = "http://127.0.0.1:8080"  # its own default
 
 MODELFILE, ADAPTER_MODELFILE = "Modelfile", "Modelfile.adapter"
 
@@ -20,6 +25,7 @@ class ByHand:
     ollama: str
     curl: str
     llama_server: str
+    llama_adapter: str = ""  # empty where there is no adapter file
 
 
 def create_body(publication: Publication, digest: str) -> net.Json:
@@ -62,13 +68,22 @@ def modelfile(publication: Publication) -> str:
     return "\n".join(lines) + "\n"
 
 
-def by_hand(publication: Publication, address: str, *, token: bool = False) -> ByHand:
-    """Write the commands that load a version. `token`: the server asks for one, which is read from $OLLAMA_TOKEN."""
+def by_hand(
+    publication: Publication,
+    address: str,
+    *,
+    token: bool = False,
+    server: str = LLAMA_SERVER,
+    base_tag: str = "base",
+) -> ByHand:
+    """Write the commands that load a version. `token`: the server asks for one, which is read from $OLLAMA_TOKEN.
+
+    `server` is where a llama-server is to answer. There the base goes by `base_tag`, and an adapter by its file's name.
+    """
     tag, file = shlex.quote(publication.tag), file_of(publication)
     key = ' -H "Authorization: Bearer $OLLAMA_TOKEN"' if token else ""
     body = shlex.quote(json.dumps(create_body(publication, "@DIGEST@"), ensure_ascii=False))
     body = body.replace("@DIGEST@", """'"$DIGEST"'""")
-    models = f"-m {shlex.quote(str(publication.base))} --lora adapter.gguf" if publication.on else "-m model.gguf"
     return ByHand(
         ollama=f"OLLAMA_HOST={address} ollama create {tag} -f {ADAPTER_MODELFILE if publication.on else MODELFILE}\n"
         f"OLLAMA_HOST={address} ollama run {tag}",
@@ -79,9 +94,24 @@ def by_hand(publication: Publication, address: str, *, token: bool = False) -> B
                 f"curl -f{key} {address}/api/create -d {body}",
             )
         ),
-        llama_server=f"llama-server {models} --jinja --alias {tag} -c {publication.context} "
-        f'-n {publication.answer_tokens} --host 127.0.0.1 --port 8080 --api-key "$KEY"',
+        llama_server=_llama_server(publication, server, f"-m model.gguf --alias {tag}"),
+        llama_adapter=_with_adapter(publication, server, base_tag) if publication.adapter else "",
     )
+
+
+def _llama_server(publication: Publication, server: str, model: str) -> str:
+    url = httpx.URL(server)
+    return (
+        f"llama-server {model} --jinja -c {publication.context} -n {publication.answer_tokens} "
+        f'--host {url.host} --port {url.port or 8080} --api-key "$KEY"'
+    )
+
+
+def _with_adapter(publication: Publication, server: str, base_tag: str) -> str:
+    """Several versions can stand behind --lora, with commas between; who asks says which is meant."""
+    file = f"{beside(publication.tag)}.gguf"
+    model = f"-m {shlex.quote(str(publication.base))} --alias {base_tag} --lora {file} --lora-init-without-apply"
+    return f"cp adapter.gguf {file}\n" + _llama_server(publication, server, model)
 
 
 def _quoted(text: str) -> str:

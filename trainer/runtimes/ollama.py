@@ -67,7 +67,7 @@ class OllamaRuntime:
                 f"Ollama {clean(version) or '(unknown version)'} has a known security hole (CVE-2026-103663): whoever "
                 "reaches it can run programs on its machine. Update Ollama to 0.35.0 or later."
             )
-        if not self._wire.is_local:
+        if not net.is_local(self._wire.url):
             found.append(
                 f"Ollama runs on another machine ({self._wire.host}). Questions and answers leave this one, "
                 "and Ollama asks nobody for a password. Make sure that only Curator reaches it."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -27,14 +26,6 @@ class Wire:
     @property
     def host(self) -> str:
         return httpx.URL(self.url).host
-
-    @property
-    def is_local(self) -> bool:
-        """Tell whether it is on this machine."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
 
     def client(self, timeout: float = net.FIRST_SECONDS) -> httpx.Client:
         """Make a client for it; `timeout` is the longest silence, in seconds."""

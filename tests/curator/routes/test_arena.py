@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import Engine
 from sqlmodel import select
@@ -18,6 +19,7 @@ from curator.settings import Settings
 from db.models import Battle, BattleTurn, PreferencePair, User, Vote
 from db.session import open_session
 from tests.curator.taught import School, school
+from tests.fakes.openai_server import FakeOpenAI
 from trainer.runtimes.base import RuntimeUnavailable
 
 HTMX = {"HX-Request": "true"}
@@ -291,3 +293,79 @@ def test_pages_are_in_the_readers_language(client: FlaskClient, begin: Callable[
 
     assert client.get(f"/p/ferry/battles/{begin()}").status_code == 200
     assert client.get("/p/ferry/compare").status_code == 200
+
+
+@pytest.fixture
+def elsewhere(app: Flask) -> Iterator[FakeOpenAI]:
+    """A server to compare with, and an app that knows it."""
+    with FakeOpenAI({"gpt-4o": "Dogs? <b>Ask.</b>"}) as fake:
+        known = app.extensions["curator.settings"].model_copy(update={"compare_url": fake.url})
+        app.extensions["curator.settings"] = known
+        yield fake
+
+
+def test_the_page_fetches_what_can_be_compared_with_elsewhere(client: FlaskClient, elsewhere: FakeOpenAI):
+    page = client.get("/p/ferry/compare")
+    assert 'hx-get="/p/ferry/compare/elsewhere"' in page.text
+    assert elsewhere.requests == []  # the page itself waits for nobody
+
+    part = client.get("/p/ferry/compare/elsewhere", headers=HTMX)
+    whole = client.get("/p/ferry/compare/elsewhere?new=1&outside=gpt-4o")
+
+    assert part.text.startswith('<section id="elsewhere">')
+    assert "<option>gpt-4o</option>" in part.text and "licence may forbid" in part.text
+    assert "<option selected>gpt-4o</option>" in whole.text and "<html" in whole.text
+    assert "another machine" not in part.text
+
+
+def test_it_says_that_questions_leave_this_machine(app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch):
+    known = app.extensions["curator.settings"].model_copy(update={"compare_url": "https://gpt.example/v1"})
+    app.extensions["curator.settings"] = known
+    monkeypatch.setattr("trainer.runtimes.openai.OpenAIServer.models", lambda _self: ["gpt-4o"])
+
+    part = client.get("/p/ferry/compare/elsewhere", headers=HTMX).text
+
+    assert "another machine (gpt.example)" in part
+
+
+def test_without_a_server_elsewhere_nothing_is_offered(client: FlaskClient):
+    assert "elsewhere" not in client.get("/p/ferry/compare").text
+    assert "CURATOR_COMPARE_URL" in client.get("/p/ferry/compare/elsewhere", headers=HTMX).text
+
+
+def test_a_server_elsewhere_that_is_away_is_a_sentence_on_the_page(client: FlaskClient, elsewhere: FakeOpenAI):
+    elsewhere.misbehave = "busy"
+
+    page = client.get("/p/ferry/compare/elsewhere", headers=HTMX)
+
+    assert page.status_code == 200
+    assert "takes no more questions just now" in page.text
+
+
+def test_a_battle_against_a_model_elsewhere_is_blind_until_the_vote(
+    place: School, client: FlaskClient, begin: Callable[..., int], elsewhere: FakeOpenAI
+):
+    battle = begin(old=0, outside="gpt-4o")
+    sent = [client.get(f"/p/ferry/battles/{battle}/turns/1/{side}").text for side in ("left", "right")]
+    sent += [client.get(f"/p/ferry/battles/{battle}").text]
+    assert "gpt-4o" not in "".join(sent) and "elsewhere" not in "".join(sent)
+
+    shown = client.post(f"/p/ferry/battles/{battle}/vote", data={"winner": "right"}, headers=HTMX).text
+
+    assert "You preferred gpt-4o." in shown
+    assert "Version 2 is worse than" in shown or "Version 2 won 0 of 1 votes against gpt-4o" in shown
+    assert '<input type="hidden" name="outside" value="gpt-4o">' in shown
+    assert "is not kept to learn from" in shown
+    with open_session(place.engine) as session:
+        assert session.exec(select(PreferencePair)).all() == []
+    assert "against gpt-4o" in client.get("/p/ferry/compare").text
+
+
+def test_viewers_and_strangers_ask_no_server_elsewhere(
+    place: School, sign_in: Callable[[User], FlaskClient], elsewhere: FakeOpenAI
+):
+    viewer = sign_in(place.person("vera", "viewer"))
+
+    assert viewer.get("/p/ferry/compare/elsewhere").status_code == 403
+    assert "elsewhere" not in viewer.get("/p/ferry/compare").text
+    assert elsewhere.requests == []

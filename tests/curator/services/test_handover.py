@@ -85,7 +85,7 @@ def test_the_commands_by_hand_do_what_publishing_does(room: Classroom, version: 
     said = by_hand(found, "http://127.0.0.1:11434/proxy", token=True)
 
     assert f"ollama create {version.tag} -f Modelfile" in said.ollama
-    assert "llama-server -m model.gguf --jinja --alias" in said.llama_server
+    assert f"llama-server -m model.gguf --alias {version.tag} --jinja" in said.llama_server
     digest, upload, create = said.curl.splitlines()
     assert digest == "DIGEST=$(sha256sum model.gguf | cut -d ' ' -f 1)"
     assert '-X POST "http://127.0.0.1:11434/proxy/api/blobs/sha256:$DIGEST"' in upload

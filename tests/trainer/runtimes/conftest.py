@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.llama_router import LlamaRouter
 from tests.fakes.ollama_server import FakeOllama
 from tests.trainer.tiny import write_tiny_llama_gguf
 from tests.trainer.tiny_lora import write_adapter
@@ -18,6 +19,7 @@ from trainer.runtimes import ollama_versions
 from trainer.runtimes.base import Publication, Runtime
 from trainer.runtimes.embedded import EmbeddedHost
 from trainer.runtimes.fake import FakeRuntime
+from trainer.runtimes.llama_server import LlamaServerRuntime
 from trainer.runtimes.llamacpp import LlamaCppRuntime
 from trainer.runtimes.ollama import OllamaRuntime
 
@@ -78,6 +80,16 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaCppRunti
         yield LlamaCppRuntime(home)
 
 
+@pytest.fixture(scope="session")
+def routed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaServerRuntime]:
+    """A router that somebody runs, with real llama.cpp servers behind it; tests use names of their own."""
+    folder = tmp_path_factory.mktemp("models")
+    with LlamaRouter(folder, key="k") as router:
+        runtime = LlamaServerRuntime(router.url, "k", folder)
+        runtime.router.poll_seconds = 0.02
+        yield runtime
+
+
 @pytest.fixture
 def ollama() -> Iterator[FakeOllama]:
     with FakeOllama() as server:
@@ -96,6 +108,7 @@ def ollama() -> Iterator[FakeOllama]:
         "ollama-0.33.0-adapter",
         "ollama-real-adapter",
         "llamacpp-tiny",
+        "llama-server",
         pytest.param("llamacpp-real", marks=pytest.mark.slow),
     ]
 )
@@ -110,6 +123,8 @@ def runtime(request: pytest.FixtureRequest) -> Iterator[Runtime]:
         if request.param.endswith("-adapter") and not ollama_versions.takes_adapters(real.version()):
             pytest.skip("this Ollama takes no adapters")
         yield real
+    elif request.param == "llama-server":
+        yield request.getfixturevalue("routed")
     elif kind == "ollama":
         with FakeOllama(version) as server:
             yield OllamaRuntime(server.url)
