@@ -65,7 +65,7 @@ def said(sentence: str) -> str:
     """
     words = list[str]()
     for known, figures in told.sentences(sentence):
-        figures |= {name: said(figures[name]) for name in ("reason", "material") if name in figures}
+        figures = figures | {name: said(figures[name]) for name in ("reason", "material") if name in figures}
         words.append(gettext(known, **figures) if figures else gettext(known))
     return ("" if str(get_locale()).startswith("zh") else " ").join(words)
 

@@ -124,7 +124,7 @@ def test_a_version_that_is_to_be_an_adapter_says_how_by_hand(room: Classroom, ve
         'PARAMETER stop """<|im_end|>"""',
     ]
     assert f"ollama create {version.tag} -f Modelfile.adapter" in said.ollama
-    assert f"-m {found.base} --lora adapter.gguf --jinja" in said.llama_server
+    assert f"-m {found.base} --alias {base} --lora ferry-v1-" in said.llama_adapter
     digest, upload, create = said.curl.splitlines()
     assert "sha256sum adapter.gguf" in digest and "-T adapter.gguf" in upload
     body = json.loads(shlex.split(create.replace('"$DIGEST"', "abc"))[-1])
