@@ -7,6 +7,8 @@ the same making and the same examination, with a number and files of its own.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -159,9 +161,10 @@ def measure(work: Work) -> None:
     if problem:
         _tell(work, str(problem))
         return
-    folder = RunDir(Path(run.folder))
-    run_folder.follow_base(folder, base)
-    _done(work, "types", folder)
+    with _telling(work):
+        folder = RunDir(Path(run.folder))
+        run_folder.follow_base(folder, base)
+        _done(work, "types", folder)
 
 
 def make(work: Work) -> None:
@@ -176,19 +179,20 @@ def make(work: Work) -> None:
         return
     if there:  # it was finished, and the worker killed before it could say so
         return
-    try:
+    with _telling(work):
         folder = run_folder.again(RunDir(Path(run.folder)), kind, base)
-        if not all(_done(work, stage, folder) for stage in MAKING):
-            return
-        draft = building.gather(folder, work, adapter=False)
-    except OSError as error:
-        _tell(work, f"The files cannot be written: {error.strerror}. Make room on the disk, then try again.")
-        return
+        if all(_done(work, stage, folder) for stage in MAKING):
+            _conclude(work, folder, kind)
+
+
+def _conclude(work: Work, folder: RunDir, kind: MergedType) -> None:
+    """Make the version in one transaction; the folder it was made in has served its purpose then."""
+    draft = building.gather(folder, work, adapter=False)
     if draft is None:
         _tell(work, "The trainer ended without all of its files. Start the run again.")
         return
     with work.saving() as session:
-        run = session.get_one(Run, run.id)
+        run = session.get_one(Run, work.subject())
         version = building.build(session, run, draft, work.settings, kind)
         version.card = figures(draft.result, draft.evaluation)
         handover.write_beside(session, version, work.settings)
@@ -213,6 +217,15 @@ def _done(work: Work, stage: Stage, folder: RunDir) -> bool:
     if code:
         _tell(work, stages.why(folder, code)[1])
     return code == 0
+
+
+@contextmanager
+def _telling(work: Work) -> Generator[None]:
+    """Keep a sentence for the page when a disk is full or cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        _tell(work, f"The files cannot be written: {error.strerror}. Make room on the disk, then try again.")
 
 
 def _tell(work: Work, sentence: str) -> None:

@@ -11,13 +11,24 @@ from sqlalchemy import Engine
 from sqlmodel import Session, select
 
 from curator.errors import Conflict, CuratorError, Invalid, NotFound, Unavailable
-from curator.services import handover, history, jobs, lineage, number_types, publishing, versions
+from curator.services import (
+    accounts,
+    arena,
+    battles,
+    handover,
+    history,
+    jobs,
+    lineage,
+    number_types,
+    publishing,
+    versions,
+)
 from curator.services.number_types import Choice, in_words
 from curator.services.run_card import card_of_version
 from curator.services.run_progress import progress
 from curator.settings import Settings
 from curator.worker import Worker
-from db.models import Job, Journal, ModelVersion, Run
+from db.models import Base, Job, Journal, ModelVersion, Run
 from db.session import open_session
 from tests.curator.teaching import Classroom, InProcess, classroom, wait_until
 from trainer.rundir import RunDir, now
@@ -155,6 +166,24 @@ def test_the_pages_know_which_version_the_run_became_at_once(room: Classroom) ->
         card = card_of_version(descents[0].version, run)
         assert card is not None and card.minutes == 2.5
     assert [[one.number for one in row.versions] for row in chosen(room).rows] == [[], [1], [2], []]
+
+
+def test_two_versions_of_one_run_are_compared_on_its_held_out_questions(room: Classroom) -> None:
+    measured(room)
+    ask_version(room)
+    work(room)
+    with open_session(room.engine, write=True) as session:
+        user = accounts.create_user(session, "noor", "Noor")
+        accounts.set_role(session, user, room.project, "reviewer")
+        for version in session.exec(select(ModelVersion)):
+            version.state = "published"
+        battle = arena.start(session, room.project, user, 2, 1, None)
+
+        assert battle.new_version_id != battle.old_version_id
+        assert (battles.approved_answer(session, battle) or "").startswith("Answer")
+        newer, older = arena.pair(session, room.project)
+        assert (newer and newer.number, older) == (2, None)
+        assert [one.number for one in versions.outdated(session, room.project, 1)] == [1]
 
 
 def test_a_version_that_fails_its_own_examination_is_kept_back(room: Classroom) -> None:
@@ -303,6 +332,32 @@ def test_a_disk_that_fills_while_the_folder_is_written_leaves_no_half_version(
     )
     assert drafts(room) == []
     assert len(every_version(room)) == 1
+
+
+def test_a_disk_that_is_full_before_the_measuring_is_told(room: Classroom, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask_measuring(room)
+
+    def full(*_args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("curator.services.run_folder.follow_base", full)
+    work(room)
+
+    assert room.run().trouble.startswith("The files cannot be written: No space left on device.")
+    assert not chosen(room).measured
+
+
+def test_a_base_that_lies_elsewhere_now_is_followed(room: Classroom, tmp_path: Path) -> None:
+    moved = (tmp_path / "base.gguf").rename(tmp_path / "moved.gguf")
+    with open_session(room.engine, write=True) as session:
+        session.exec(select(Base)).one().path = str(moved)
+
+    measured(room)
+    ask_version(room)
+    work(room)
+
+    assert RunDir(room.folder()).spec().base.gguf == str(moved)
+    assert [one.number for one in every_version(room)] == [2, 1]
 
 
 @pytest.mark.parametrize("killed_after", ["convert", "evaluate", "gather"])
