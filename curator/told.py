@@ -116,10 +116,11 @@ SENTENCES = (
         "Ask for as many processes as there are cards."
     ),
     N_(
-        "accelerate is asked to spread the base over the cards (FSDP), which is not offered. Leave --use_fsdp away; "
-        "for a base that is too big for a card set base_bits to 4."
+        "The base is to be spread over the cards and to be held in 4 bits, which does not go together. Set base_bits "
+        "to 16, or sharding to off and leave --use_fsdp away."
     ),
     N_("Memory is short, so activations are computed twice: learning takes about a third longer."),
+    N_("Memory is short, so each card holds a share of the base; they wait for each other more often."),
     N_(
         "Training may need %(needed)s GB of memory and %(free)s GB are free. "
         "Close other programs or choose a smaller base."

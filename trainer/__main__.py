@@ -147,6 +147,7 @@ def _train(run: RunDir, stop: StopRequest, rank: Rank) -> None:
     from trainer.hardware import processes_for
     from trainer.loading import load_base
     from trainer.sft import train
+    from trainer.shards import load_sharded, wants_shards
     from trainer.team import joined
 
     processes = processes_for(run.spec()) if rank.of == 1 else 1
@@ -156,9 +157,12 @@ def _train(run: RunDir, stop: StopRequest, rank: Rank) -> None:
     with joined(rank, stop) as team:
         team.lead("verify", lambda: _verify(run))
         data = team.together("examples", lambda: encode(run))
-        base = team.together(
-            "base", lambda: load_base(run.base_gguf(), run.precision(), run.base_folder(), run.spec().base_bits)
-        )
+        if team.together("sharding", lambda: wants_shards(run, rank)):
+            base = load_sharded(run, team)
+        else:
+            base = team.together(
+                "base", lambda: load_base(run.base_gguf(), run.precision(), run.base_folder(), run.spec().base_bits)
+            )
         train(run, base, data, team)
 
 

@@ -52,7 +52,7 @@ class PreferenceTeacher(Teacher):
         model, held_out = cast(PeftModel, self.model), self.data.splits["val"]
         model.eval()
         mine = list(self._parts(self._share(held_out)))
-        totals = self.team.each("held out", lambda: sum(self._sum(model, part).item() for part in mine))
+        totals = self._each("held out", len(mine), lambda: sum(self._sum(model, part).item() for part in mine))
         model.train()
         return sum(totals) / max(1, len(held_out))
 
@@ -67,14 +67,15 @@ class PreferenceTeacher(Teacher):
         """Answer log π₀ of both answers of each pair; a resumed run begins with the same π₀ and measures the same."""
         model = cast(PeftModel, self.model)
         model.eval()
-        found = self.team.each("before", lambda: self._measured(model, self._share(examples)))
+        mine = list(self._parts(self._share(examples)))
+        found = self._each("before", len(mine), lambda: self._measured(model, mine))
         model.train()
         return {key: both for part in found for key, both in part.items()}
 
     @torch.no_grad()
-    def _measured(self, model: PeftModel, examples: list[Encoded]) -> dict[str, tuple[float, float]]:
+    def _measured(self, model: PeftModel, parts: list[Pairs]) -> dict[str, tuple[float, float]]:
         found: dict[str, tuple[float, float]] = {}
-        for part in self._parts(examples):
+        for part in parts:
             better, worse = log_probs(model, part.micro).chunk(2)
             found |= dict(zip(part.ids, zip(better.tolist(), worse.tolist(), strict=True), strict=True))
         return found

@@ -6,16 +6,13 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from trainer.failures import TrainerFailure
 from trainer.recipe import Precision, TrainSpec
 
 PROBE_ROWS, PROBE_WIDTH, PROBES = 512, 1024, 8  # about 5 ms a product
 CLEARLY = 1.5  # what is not a product is no faster in bfloat16
-KEPT_PER_TOKEN = 20  # times the hidden size: numbers kept of one token in one layer, with what the allocator wastes
-PROGRAM = 600 << 20  # Python, torch and its libraries
-SCORES = 512 * 3 * 4  # bytes per word of the vocabulary: a piece of scores, its gradient and one copy
 
 
 @dataclass(frozen=True)
@@ -115,19 +112,3 @@ def system_memory() -> tuple[int, int]:
     if limit.exists() and (text := limit.read_text().strip()).isdigit():
         total, free = min(total, int(text)), min(free, int(text))
     return total, free
-
-
-def memory_needed(model: Any, tokens: int, *, checkpointing: bool) -> int:  # Any: a transformers model
-    """Estimate the bytes of training with `tokens` at once: weights, activations, a piece of scores and the program.
-
-    With checkpointing one number per layer stays, and one layer's activations at a time.
-    """
-    config = model.config.get_text_config()
-    each = model.dtype.itemsize
-    layers = KEPT_PER_TOKEN + config.num_hidden_layers if checkpointing else KEPT_PER_TOKEN * config.num_hidden_layers
-    return (
-        sum(weight.numel() * weight.itemsize for weight in model.parameters())
-        + config.hidden_size * tokens * layers * each
-        + config.vocab_size * SCORES
-        + PROGRAM
-    )

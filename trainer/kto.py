@@ -18,7 +18,8 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from trainer.data import Encoded, Micro, laid_out, parts
+from trainer.data import Encoded, Micro, laid_out
+from trainer.data import parts as cut
 from trainer.loss import filler, log_probs
 from trainer.teacher import Teacher
 
@@ -49,7 +50,7 @@ class JudgementTeacher(Teacher):
     """Learns from good and bad answers; everything else is as for approved ones."""
 
     def begin(self) -> None:
-        """Keep the adapter that the run begins with, and measure with it what is held out."""
+        """Keep the adapter that the run begins with, and measure with it all that is known to be asked of it."""
         super().begin()
         self.found = self._copied()
         bad = sum(example.id in self.data.bad for example in self.data.train)
@@ -57,8 +58,8 @@ class JudgementTeacher(Teacher):
         self.reference = 0.0
         self.known: dict[str, float] = {}
         held_out = self.data.splits["val"]
-        rows = self._share([*held_out, *self._mismatched(held_out)])
-        told = self.team.each("before", lambda: self._measured(rows))
+        mine = list(self._parts(self._share([*self.data.train, *held_out, *self._mismatched(held_out)])))
+        told = self._each("before", len(mine), lambda: self._measured(mine))
         self.known = {key: value for part in told for key, value in part.items()}
 
     def _collate(self, rows: list[dict[str, int]]) -> dict[str, Any]:  # Any: numbers and parts
@@ -79,7 +80,7 @@ class JudgementTeacher(Teacher):
         self.reference = self._reference_point(self._share(self._mismatched(held_out)))
         mine = list(self._parts(self._share(held_out)))
         model.eval()
-        totals = self.team.each("held out", lambda: sum(self._sum(model, part).item() for part in mine))
+        totals = self._each("held out", len(mine), lambda: sum(self._sum(model, part).item() for part in mine))
         model.train()
         return sum(totals) / max(1, len(held_out))
 
@@ -95,36 +96,40 @@ class JudgementTeacher(Teacher):
 
     def _gained(self, model: Any, part: Judged) -> Tensor:  # Any: as above
         """Answer log π − log π₀ of each answer."""
-        known = [self.known.get(key) for key in part.ids]
-        if None in known:
+        if self._is_known(part):
+            before = torch.tensor([self.known[key] for key in part.ids], device=self.args.device)
+        else:
             with torch.no_grad(), self._as_found():
                 before = log_probs(model, part.micro)
-        else:
-            before = torch.tensor(known, device=self.args.device)
         return log_probs(model, part.micro) - before
 
-    def _reference_point(self, mine: list[Encoded]) -> float:
+    def _is_known(self, part: Judged) -> bool:
+        return all(key in self.known for key in part.ids)
+
+    def _reference_point(self, examples: list[Encoded]) -> float:
         """Answer the mean of what the mismatched answers of all processes have gained, at least 0."""
-        told = self.team.each("reference", lambda: self._all_gained(mine))
+        mine = list(self._parts(examples))
+        walks = sum(1 if self._is_known(part) else 2 for part in mine)
+        told = self._each("reference", walks, lambda: self._all_gained(mine))
         gained = [value for one in told for value in one]
         return max(0.0, sum(gained) / max(1, len(gained)))
 
     @torch.no_grad()
-    def _all_gained(self, examples: list[Encoded]) -> list[float]:
+    def _all_gained(self, parts: list[Judged]) -> list[float]:
         model = cast(PeftModel, self.model)
         model.eval()
         with self.compute_loss_context_manager():
-            found = [value for part in self._parts(examples) for value in self._gained(model, part).tolist()]
+            found = [value for part in parts for value in self._gained(model, part).tolist()]
         model.train()
         return found
 
     @torch.no_grad()
-    def _measured(self, examples: list[Encoded]) -> dict[str, float]:
+    def _measured(self, parts: list[Judged]) -> dict[str, float]:
         model = cast(PeftModel, self.model)
         model.eval()
         found: dict[str, float] = {}
         with self.compute_loss_context_manager():
-            for part in self._parts(examples):
+            for part in parts:
                 found |= dict(zip(part.ids, log_probs(model, part.micro).tolist(), strict=True))
         model.train()
         return found
@@ -161,5 +166,5 @@ class JudgementTeacher(Teacher):
 
     def _parts(self, examples: list[Encoded]) -> Iterator[Judged]:
         pad = filler(cast(PeftModel, self.model), self.data.pad)
-        for part in parts(examples, self.limits.micro_tokens, padded=pad is not None):
+        for part in cut(examples, self.limits.micro_tokens, padded=pad is not None):
             yield Judged(tuple(example.id for example in part), laid_out(part, pad))

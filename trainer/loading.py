@@ -13,7 +13,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: nothing here may reach a hub
@@ -30,6 +30,9 @@ from trainer.gguf_check import check
 from trainer.gguf_summary import GgufSummary
 from trainer.recipe import Precision
 
+if TYPE_CHECKING:
+    from trainer.shards import Shards
+
 transformers.logging.set_verbosity_error()  # pyright: ignore[reportAttributeAccessIssue] - a lazy module
 transformers.logging.disable_progress_bar()  # pyright: ignore[reportAttributeAccessIssue] - the same
 
@@ -41,6 +44,8 @@ class Base:
     summary: GgufSummary
     tokenizer: PreTrainedTokenizerBase
     model: PreTrainedModel
+    shards: Shards | None = None
+    """How it is spread over several processes, if it is."""
 
     @property
     def precision(self) -> Precision:

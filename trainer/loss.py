@@ -23,7 +23,6 @@ from trainer.fast_layers import takes_one_row
 from trainer.rundir import MICRO_TOKENS
 
 CHUNK = 512  # rows of scores at a time: 100 MB at a vocabulary of 49,152
-MICRO_TOKENS_GPU = 16384
 RESCALED = ("logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
 
 
@@ -110,11 +109,11 @@ def example_losses(
     pad: int | None,
     *,
     base: bool = False,
-    limit: int | None = None,
+    limit: int = MICRO_TOKENS,
 ) -> dict[str, float]:
     """Answer the mean loss per answer token of each example, in nats; `base` leaves the adapter out.
 
-    At most `limit` tokens go through the model at once; None takes what suits its device.
+    At most `limit` tokens go through the model at once.
     """
     was_training = model.training
     model.eval()
@@ -124,7 +123,7 @@ def example_losses(
     found: dict[str, float] = {}
     with without:
         pad = filler(model, pad)
-        for part in parts(examples, limit or limit_for(model), padded=pad is not None):
+        for part in parts(examples, limit, padded=pad is not None):
             losses, owners = answer_losses(model, laid_out(part, pad))
             sums = losses.new_zeros(len(part)).index_add_(0, owners, losses).tolist()
             found.update({e.id: total / e.answer_tokens for e, total in zip(part, sums, strict=True)})
@@ -142,8 +141,3 @@ def mean_loss(losses: dict[str, float], examples: Iterable[Encoded]) -> float:
     kept = [(losses[e.id] * e.answer_tokens, e.answer_tokens) for e in examples if e.id in losses]
     tokens = sum(count for _, count in kept)
     return sum(total for total, _ in kept) / tokens if tokens else 0.0
-
-
-def limit_for(model: PreTrainedModel | PeftModel) -> int:
-    """Answer how many tokens, padding included, go through the model at once."""
-    return MICRO_TOKENS if model.device.type == "cpu" else MICRO_TOKENS_GPU

@@ -13,12 +13,15 @@ from trainer.allocator import hand_memory_back, keep_freed_memory
 from trainer.data import Encoded, epoch_order, histogram, micro_batches, parts
 from trainer.encoded import EncodedRun, encode
 from trainer.fast_layers import release, speed_up
-from trainer.hardware import detect, faster_precision, memory_needed, processes_for
+from trainer.fitting import fit
+from trainer.hardware import detect, faster_precision, processes_for
 from trainer.loading import Base, load_base
-from trainer.loss import answer_losses, filler, limit_for
+from trainer.loss import answer_losses, filler
 from trainer.progress import Journal
+from trainer.ranks import Rank
 from trainer.recipe import TrainSpec
-from trainer.rundir import RunDir, write_model
+from trainer.rundir import MICRO_TOKENS, RunDir, write_model
+from trainer.shards import wants_shards
 from trainer.spec import Plan, TokenSpan
 from trainer.teacher import lora_config
 
@@ -34,26 +37,25 @@ def plan(run: RunDir) -> EncodedRun:
     journal.stage("Looking at the examples.")
     spec, data = run.spec(), encode(run)
     processes = processes_for(spec)
+    wants_shards(run, Rank())  # refuses what does not go together
     precision = faster_precision(spec.threads) if spec.precision == "auto" else spec.precision
     base = load_base(run.base_gguf(), precision, run.base_folder(), spec.base_bits)
     speed = measured_speed(base, data, spec)
     lengths = [len(example.ids) for split in data.splits.values() for example in split]
     longest_train = max(data.train, key=lambda example: len(example.ids))
     bad = [example for example in data.train if example.id in data.bad]
-    limit = spec.micro_tokens or limit_for(base.model)
+    limit = spec.micro_tokens or MICRO_TOKENS
     hardware = detect(spec.threads)
-    needed = memory_needed(base.model, max(limit, len(longest_train.ids)), checkpointing=spec.checkpointing == "on")
-    short = needed > hardware.free_memory and spec.checkpointing == "auto"
-    if short:
-        needed = memory_needed(base.model, max(limit, len(longest_train.ids)), checkpointing=True)
+    way = fit(base.model, spec, max(limit, len(longest_train.ids)), processes, hardware)
     found = Plan(
         examples={split: len(examples) for split, examples in data.splits.items()},
         too_long=data.too_long,
         shortened=data.shortened,
         tokens_per_second=round(speed, 1),
-        memory=needed,
+        memory=way.memory,
         free_memory=hardware.free_memory,
-        checkpointing=short or spec.checkpointing == "on",
+        checkpointing=way.checkpointing,
+        sharded=way.sharded,
         answer_tokens=sum(example.answer_tokens for example in data.train),
         total_tokens=sum(data.length(example) for example in data.train),
         longest=max(lengths),
@@ -66,11 +68,13 @@ def plan(run: RunDir) -> EncodedRun:
         bad=len(bad) if spec.method == "kto" else None,
         bad_example=data.encoder.spans(_middling(bad)) if bad else [],
     )
-    if short:
+    if way.checkpointing and spec.checkpointing == "auto":
         journal.warn("Memory is short, so activations are computed twice: learning takes about a third longer.")
-    if needed > hardware.free_memory:
+    if way.sharded and spec.sharding == "auto":
+        journal.warn("Memory is short, so each card holds a share of the base; they wait for each other more often.")
+    if way.memory > hardware.free_memory:
         journal.warn(
-            f"Training may need {needed / 1e9:.1f} GB of memory and {hardware.free_memory / 1e9:.1f} GB are free. "
+            f"Training may need {way.memory / 1e9:.1f} GB of memory and {hardware.free_memory / 1e9:.1f} GB are free. "
             "Close other programs or choose a smaller base."
         )
     if data.shortened:
@@ -97,7 +101,7 @@ def measured_speed(base: Base, data: EncodedRun, spec: TrainSpec) -> float:
     torch.set_num_threads(detect(spec.threads).threads)
     by_length = sorted(data.train, key=lambda example: len(example.ids))
     middle = max(0, len(by_length) // 2 - spec.batch_size // 2)
-    limit = spec.micro_tokens or limit_for(base.model)
+    limit = spec.micro_tokens or MICRO_TOKENS
     base.model.name_or_path = spec.base.name
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by an old name
@@ -155,7 +159,8 @@ def as_text(found: Plan, machine: str, *, colour: bool = False) -> str:
         *bars,
         f"{found.steps} steps, about {max(1, round(found.estimated_seconds / 60))} min on {machine}.",
         f"It needs about {found.memory / 1e9:.1f} GB of memory; {found.free_memory / 1e9:.1f} GB are free. "
-        f"It learns in {found.precision}{', and computes activations twice to save memory' * found.checkpointing}.",
+        f"It learns in {found.precision}{', and computes activations twice to save memory' * found.checkpointing}"
+        f"{', and the base is spread over all processes' * found.sharded}.",
         f"An answer ends with {found.end_of_turn}, and the model is taught to write it.",
     ]
     if found.bad is not None:

@@ -29,7 +29,7 @@ class Rank:
     meeting: str = ""
     """Where they find each other, as host:port."""
     fsdp: bool = False
-    """Whether `accelerate launch` was asked to spread the base over the cards."""
+    """Whether `accelerate launch` was asked to spread the base over the processes."""
 
     @property
     def leads(self) -> bool:

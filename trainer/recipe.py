@@ -43,7 +43,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "learning_rate", "warmup_ratio", "batch_size", "lora.rank", "lora.alpha", "lora.dropout",
         "lora.target_modules", "seed",
     ),
-    "Memory": ("precision", "base_bits", "micro_tokens", "checkpointing", "threads", "processes"),
+    "Memory": ("precision", "base_bits", "micro_tokens", "checkpointing", "threads", "processes", "sharding"),
     "The finished model": ("merged_type", "answer_tokens", "canaries"),
 }  # fmt: skip
 FOLLOWERS: Mapping[str, tuple[str, ...]] = {"lora.rank": ("lora.alpha",), "method": tuple(PREFERENCE_USUAL)}
@@ -208,6 +208,12 @@ class TrainSpec(Frozen):
         title="Bits of the base's weights",
         description="4 holds the base in 4-bit numbers while it is taught (QLoRA), for a quarter of the memory; needs "
         "bitsandbytes, and a graphics card to be quick.",
+    )
+    sharding: Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)] = Field(
+        "auto",
+        title="Spread the base over the cards",
+        description="Each graphics card holds a share of the base instead of all of it (FSDP), for a base that is too "
+        "big for one card; auto does so when memory would not suffice.",
     )
     micro_tokens: int | None = Field(
         None,

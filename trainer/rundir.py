@@ -26,7 +26,7 @@ from trainer.spec import Evaluation, Event, Example, Limits, PinnedQuestion, Pla
 M = TypeVar("M", bound=BaseModel)
 
 BLOCK = 4096
-MICRO_TOKENS = 1024  # go through the model at once on a CPU; larger parts are no faster and take more memory
+MICRO_TOKENS = 1024  # go through the model at once if the spec says nothing; more are no faster on a CPU
 
 
 def sync_folder(folder: Path) -> None:
@@ -217,14 +217,11 @@ class RunDir:
     def limits(self) -> Limits | None:
         return _read(self.limits_file, Limits)
 
-    def take_less_at_once(self, usual: int = MICRO_TOKENS) -> bool:
-        """After memory ran out, note to go on with half as many tokens at once; False when that was noted before.
-
-        `usual` is what goes through the model when the spec does not say.
-        """
+    def take_less_at_once(self) -> bool:
+        """After memory ran out, note to go on with half as many tokens at once; False when that was noted before."""
         if self.limits():
             return False
-        half = max(64, (self.spec().micro_tokens or usual) // 2)
+        half = max(64, (self.spec().micro_tokens or MICRO_TOKENS) // 2)
         write_model(self.limits_file, Limits(micro_tokens=half, checkpointing=True))
         return True
 

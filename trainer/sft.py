@@ -20,10 +20,9 @@ from trainer.fast_layers import release
 from trainer.guide import Guide, is_settled
 from trainer.hardware import detect
 from trainer.loading import Base
-from trainer.loss import limit_for
 from trainer.progress import Journal
 from trainer.recipe import Method, TrainSpec
-from trainer.rundir import RunDir, folder_written_whole
+from trainer.rundir import MICRO_TOKENS, RunDir, folder_written_whole
 from trainer.spec import Limits
 from trainer.teacher import Teacher
 from trainer.team import Team
@@ -41,7 +40,7 @@ def train(run: RunDir, base: Base, data: EncodedRun, team: Team | None = None) -
     try:
         _teach(run, base, data, team)
     except (MemoryError, RuntimeError, TrainerFailure) as error:
-        if explain(error)[0] != "memory" or not team.lead("less", lambda: run.take_less_at_once(limit_for(base.model))):
+        if explain(error)[0] != "memory" or not team.lead("less", lambda: run.take_less_at_once()):
             raise
         message = "The machine ran out of memory. Going on from the last checkpoint with less at once."
     else:
@@ -51,11 +50,11 @@ def train(run: RunDir, base: Base, data: EncodedRun, team: Team | None = None) -
     _teach(run, base, data, team)
 
 
-def limits_of(run: RunDir, base: Base) -> Limits:
+def limits_of(run: RunDir) -> Limits:
     """Answer how much may go through the model at once: what the run has learnt, else the spec, else what is usual."""
     spec, plan = run.spec(), run.plan()
     wanted = spec.checkpointing == "on" or (spec.checkpointing == "auto" and bool(plan and plan.checkpointing))
-    return run.limits() or Limits(micro_tokens=spec.micro_tokens or limit_for(base.model), checkpointing=wanted)
+    return run.limits() or Limits(micro_tokens=spec.micro_tokens or MICRO_TOKENS, checkpointing=wanted)
 
 
 def _teach(run: RunDir, base: Base, data: EncodedRun, team: Team) -> None:
@@ -67,7 +66,7 @@ def _teach(run: RunDir, base: Base, data: EncodedRun, team: Team) -> None:
     teacher = team.together(
         "model",
         lambda: _teacher(spec.method)(
-            base, spec, data, run.checkpoints, limits_of(run, base), _start(run, spec), team, callbacks=[guide]
+            base, spec, data, run.checkpoints, limits_of(run), _start(run, spec), team, callbacks=[guide]
         ),
     )
     guide.tokens_seen = lambda: teacher.tokens_seen

@@ -122,6 +122,7 @@ class Plan(Frozen):
     memory: int = Field(0, description="bytes that training needs at most, estimated")
     free_memory: int = 0
     checkpointing: bool = Field(False, description="whether activations are computed twice because memory is short")
+    sharded: bool = Field(False, description="whether the base is spread over the cards because memory is short")
     precision: Precision = Field("float32", description="decided once, so that a resumed run goes on with the same")
     end_of_turn: str = Field(description="the token that ends an answer; asserted to be trained")
     example: list[TokenSpan]

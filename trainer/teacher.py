@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from datasets import Dataset
@@ -26,7 +26,7 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from trainer import checkpoints
-from trainer.data import Encoded, Micro, epoch_order, micro_batches
+from trainer.data import Encoded, Micro, epoch_order, micro_batches, parts
 from trainer.encoded import EncodedRun
 from trainer.failures import TrainerFailure
 from trainer.fast_layers import speed_up
@@ -36,6 +36,8 @@ from trainer.loss import answer_losses, example_losses, filler, mean_loss
 from trainer.recipe import Precision, TrainSpec
 from trainer.spec import Limits
 from trainer.team import Team
+
+T = TypeVar("T")
 
 
 def rate_share(step: int, steps: int, warmup: int) -> float:
@@ -78,6 +80,7 @@ class Teacher(SFTTrainer):
         **options: Any,
     ) -> None:  # Any: passed on to trl
         self.team = team or Team()
+        self.shards = base.shards
         self.spec = spec
         self.limits = limits
         self.data = data
@@ -150,11 +153,18 @@ class Teacher(SFTTrainer):
         """Take one batch through the model part by part, and with the other processes, as if at once."""
         model.train()
         self.tokens_seen += inputs["tokens"]
-        losses = self.team.each("step", lambda: self._learn(model, inputs))
+        losses = self._each("step", len(inputs["micros"]), lambda: self._learn(model, inputs), back=True)
         total = torch.tensor(sum(losses), device=self.args.device)
         self._check_finite(total)
         self.team.add_up_gradients(model)
         return total
+
+    def _each(self, meeting: str, parts: int, work: Callable[[], T], *, back: bool = False) -> list[T]:
+        """Do work in every process that takes so many parts through the model, forth and perhaps back."""
+        if not (shards := self.shards):
+            return self.team.each(meeting, work)
+        most = max(self.team.each(f"parts of {meeting}", lambda: parts))
+        return self.team.each(meeting, lambda: shards.walked(work, most, back=back))
 
     def _learn(self, model: Any, inputs: dict[str, Any]) -> float:  # Any: a model, wrapped or not
         """Answer what this process's parts add to the step's loss, and leave their gradients."""
@@ -198,9 +208,9 @@ class Teacher(SFTTrainer):
         """Answer the loss on the val split in nats per answer token."""
         held_out, model = self.data.splits["val"], cast(PeftModel, self.model)
         mine = self.team.share(sorted(held_out, key=self.data.length, reverse=True))
-        found = self.team.each(
-            "held out", lambda: example_losses(model, mine, self.data.pad, limit=self.limits.micro_tokens)
-        )
+        pad, limit = filler(model, self.data.pad), self.limits.micro_tokens
+        count = len(parts(mine, limit, padded=pad is not None))
+        found = self._each("held out", count, lambda: example_losses(model, mine, pad, limit=limit))
         return mean_loss({key: loss for losses in found for key, loss in losses.items()}, held_out)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # Any: as above

@@ -30,6 +30,15 @@ LOST = (
     "Close other programs, or choose a smaller base or shorter examples, and start the run again: it goes on from its "
     "last checkpoint."
 )
+
+
+class Lost(TrainerFailure):
+    """One of the team is gone, so nothing can be asked of the others any more."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__("internal", LOST.format(size=size))
+
+
 Said = tuple[str, bool, tuple[FailureClass, str] | None, Any]
 """At which meeting, whether one was asked to stop, how one failed, and what one found."""
 
@@ -66,6 +75,8 @@ class Team:
         found, error = None, None
         try:
             found = work()
+        except Lost:
+            raise
         except Exception as caught:  # told to all, then raised again
             error = caught
         all_said = self._tell((meeting, self._stop(), explain(error) if error else None, found))
@@ -76,7 +87,7 @@ class Team:
             if failure:
                 raise TrainerFailure(*failure)
         if any(where != meeting for where, _, _, _ in all_said):
-            raise self._lost()
+            raise Lost(self.rank.of)
         return [one for _, _, _, one in all_said]
 
     def together(self, meeting: str, work: Callable[[], T]) -> T:
@@ -97,6 +108,14 @@ class Team:
 
         return self.each(meeting, led)[0]
 
+    @contextmanager
+    def speaking(self) -> Generator[None]:
+        """Say in a sentence that somebody is gone when a message does not get through."""
+        try:
+            yield
+        except RuntimeError as error:
+            raise Lost(self.rank.of) from error
+
     def begin_alike(self, model: nn.Module) -> None:
         """Give everybody the first one's adapter, whatever their random numbers were."""
         if not self.alone:
@@ -113,23 +132,16 @@ class Team:
 
     def _travel(self, tensors: list[Tensor], how: Callable[[Tensor], object]) -> None:
         flat = torch.cat([tensor.flatten() for tensor in tensors])
-        try:
+        with self.speaking():
             how(flat)
-        except RuntimeError as error:
-            raise self._lost() from error
         for tensor, part in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
     def _tell(self, said: Said) -> list[Said]:
         heard: list[Any] = [None] * self.rank.of  # Any: filled in by torch
-        try:
+        with self.speaking():
             dist.all_gather_object(heard, said)
-        except RuntimeError as error:
-            raise self._lost() from error
         return heard
-
-    def _lost(self) -> TrainerFailure:
-        return TrainerFailure("internal", LOST.format(size=self.rank.of))
 
 
 def _taught(model: nn.Module) -> Iterable[nn.Parameter]:
@@ -143,12 +155,6 @@ def joined(rank: Rank, stop: Stop) -> Generator[Team]:
     if team.alone:
         yield team
         return
-    if rank.fsdp:
-        raise TrainerFailure(
-            "input",
-            "accelerate is asked to spread the base over the cards (FSDP), which is not offered. Leave --use_fsdp "
-            "away; for a base that is too big for a card set base_bits to 4.",
-        )
     card = torch.cuda.is_available()
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if card else "gloo",

@@ -86,7 +86,7 @@ def test_every_sentence_that_ollamas_side_tells_is_known_and_found_again(app: Fl
     said = forms.FELL_BACK % {"reason": "Ollama 0.35.0 takes no adapters; 0.30.0 to 0.34.0 do."}
     with app.test_request_context(headers={"Accept-Language": "zh-CN"}):
         assert "Ollama 0.35.0 不接受适配器" in filters.said(said)
-    with app.test_request_context(headers={"Accept-Language": "en"}):  # what one reader read changes nothing for another
+    with app.test_request_context(headers={"Accept-Language": "en"}):  # unchanged by what another reader read
         assert filters.said(said) == said
 
 

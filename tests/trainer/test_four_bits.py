@@ -13,8 +13,8 @@ from tests.trainer.test_main import failed
 from tests.trainer.test_sft import losses, weights
 from tests.trainer.test_together import PLAIN
 from trainer.__main__ import DONE, FAILED, main
+from trainer.fitting import memory_needed
 from trainer.four_bits import require_four_bits
-from trainer.hardware import memory_needed
 from trainer.loading import load_base
 
 pytestmark = [

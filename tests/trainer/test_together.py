@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -173,7 +174,7 @@ def test_two_processes_learn_preferences_as_one_does(tmp_path: Path) -> None:
     one, two = (preferences(tmp_path / str(n), epochs=2, learning_rate=1e-3, lora=PLAIN) for n in (1, 2))
     teach(one)
 
-    assert side_by_side(two, failing="") == [DONE, DONE]
+    assert side_by_side(two) == [DONE, DONE]
 
     assert same(one, two)
 
@@ -184,7 +185,7 @@ def test_two_processes_learn_judgements_as_one_does(tmp_path: Path) -> None:
         hold_out(run, range(100, 106))
     teach(one)
 
-    assert side_by_side(two, failing="") == [DONE, DONE]
+    assert side_by_side(two) == [DONE, DONE]
 
     assert same(one, two)
 
@@ -192,18 +193,31 @@ def test_two_processes_learn_judgements_as_one_does(tmp_path: Path) -> None:
 def test_what_goes_wrong_in_one_is_told_by_the_one_that_writes(tmp_path: Path) -> None:
     run = make_run(tmp_path)
 
-    assert side_by_side(run, failing="No space left on device") == [FAILED, FAILED]
+    assert side_by_side(run, no_room_in_the_second) == [FAILED, FAILED]
 
     (failed,) = [event for event in run.events() if event.kind == "failed"]
     assert failed.failure == "disk" and "Free some space" in failed.message
 
 
-def side_by_side(run: RunDir, failing: str) -> list[int | None]:
-    """Teach in two processes that begin with the libraries loaded; nobody watches over them."""
+def no_room_in_the_second(number: int) -> None:
+    from trainer import teacher
+
+    def fails(*_arguments: object) -> None:
+        raise OSError("No space left on device")
+
+    if number == 1:
+        teacher.answer_losses = fails  # type: ignore[assignment]
+
+
+def side_by_side(run: RunDir, spoil: Callable[[int], None] | None = None) -> list[int | None]:
+    """Teach in two processes that begin with the libraries loaded; nobody watches over them.
+
+    `spoil` is called in each with its number and may break something there.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["trainer.sft", "trainer.dpo", "trainer.kto"])
     port = free_port()
-    children = [context.Process(target=teach_as, args=(str(run.path), number, port, failing)) for number in (0, 1)]
+    children = [context.Process(target=teach_as, args=(str(run.path), number, port, spoil)) for number in (0, 1)]
     for child in children:
         child.start()
     for child in children:
@@ -211,17 +225,17 @@ def side_by_side(run: RunDir, failing: str) -> list[int | None]:
     return [child.exitcode for child in children]
 
 
-def teach_as(folder: str, number: int, port: int, failing: str) -> None:
+def teach_as(folder: str, number: int, port: int, spoil: Callable[[int], None] | None) -> None:
+    as_rank(number, port)
+    if spoil:
+        spoil(number)
+    sys.exit(main(["train", folder]))
+
+
+def as_rank(number: int, port: int) -> None:
+    """Tell this process, as a launcher would, which of two it is."""
     os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    if failing and number == 1:
-        from trainer import teacher
-
-        def fails(*_arguments: object) -> None:
-            raise OSError(failing)
-
-        teacher.answer_losses = fails  # type: ignore[assignment]
-    sys.exit(main(["train", folder]))
 
 
 def free_port() -> int:
