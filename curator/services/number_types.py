@@ -23,9 +23,10 @@ from curator.settings import Settings
 from curator.words import N_
 from db.models import Base, ModelVersion, Project, Run, User
 from db.session import open_session
+from trainer.evaluation import OFFERED, NoOffer, Offer, share_kept
 from trainer.recipe import MergedType
 from trainer.rundir import RunDir
-from trainer.spec import OFFERED, NoOffer, Offer, Stage, share_kept
+from trainer.spec import Stage
 
 MAKING: tuple[Stage, ...] = ("convert", "evaluate")
 KEPT = (  # from which share on it is said so
