@@ -15,10 +15,11 @@ from typing import Literal
 from pydantic import Field
 
 from trainer.asking import NEW, OLD, Asker
+from trainer.evaluation import CanaryResult, Check, Knowledge
 from trainer.failures import Cancelled
 from trainer.measures import normal
 from trainer.recipe import Frozen
-from trainer.spec import CanaryResult, Check, Knowledge, Message
+from trainer.spec import Message
 
 LONGEST = 24  # tokens of an answer
 LOST_AT_LEAST = 3

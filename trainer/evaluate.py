@@ -25,6 +25,7 @@ from trainer.asking import (
 )
 from trainer.data import Encoded, Encoder
 from trainer.encoded import EncodedRun, encode
+from trainer.evaluation import CanaryResult, Check, Evaluation, PinResult
 from trainer.failures import Cancelled, TrainerFailure
 from trainer.hardware import detect
 from trainer.loading import load_base
@@ -36,7 +37,7 @@ from trainer.result import result_of
 from trainer.rundir import RunDir, write_model
 from trainer.runtimes.base import RuntimeFailure
 from trainer.runtimes.llamacpp import LlamaCppRuntime
-from trainer.spec import CanaryResult, Check, Evaluation, Example, Message, PinResult, RunResult, Split
+from trainer.spec import Example, Message, RunResult, Split
 from trainer.verdict import Asked, differs, is_right, judged, question_of
 
 ASKED = 40  # questions that are also answered in words

@@ -4,7 +4,7 @@ Loss per answer: w·(1 − σ(β·(r − z))) where it is good and w·(1 − σ(
 r = log π(answer) − log π₀(answer), π₀ being the model as the run found it. The reference point z says how far π is
 from π₀ at all: the mean of r over the prompts of the step, each with the answer to another of them; it is at least 0
 and nothing is learnt from it (Ethayarajh et al., "KTO: Model Alignment as Prospect Theoretic Optimization", 2024,
-equations 7 and 8). tests/trainer/test_kto.py compares every step with trl's KTOTrainer.
+equations 7 and 8). tests/trainer/test_kto_trl.py compares every step with trl's KTOTrainer.
 """
 
 from __future__ import annotations

@@ -11,9 +11,9 @@ from statistics import fmean
 from sacrebleu.metrics.chrf import CHRF
 
 from trainer.asking import Answer
+from trainer.evaluation import Measures, Totals
 from trainer.languages import detect
 from trainer.refusals import refuses
-from trainer.spec import Measures, Totals
 
 TokenCount = Callable[[str], int]
 

@@ -20,11 +20,12 @@ import numpy as np
 from gguf import LlamaFileType
 from numpy.typing import NDArray
 
+from trainer.adapter_pairs import Halves, adapter_pairs
 from trainer.ggml_types import BY_NAME, TensorType
 from trainer.gguf_check import check
 from trainer.gguf_summary import GgufSummary, TensorInfo
 from trainer.gguf_write import NewTensor, Piece, padding, setting, write_header, write_tensor
-from trainer.lora_gguf import CannotConvert, Pair, check_fits, checked_metadata, convert_adapter
+from trainer.lora_gguf import CannotConvert, Pair, checked_metadata, convert_adapter
 from trainer.quantize import can_decode, check_can_encode, decode, encode, fits, type_named
 from trainer.rundir import written_whole
 
@@ -73,19 +74,12 @@ class MergeReport:
 
 
 @dataclass(frozen=True)
-class _Halves:
-    a: TensorInfo
-    b: TensorInfo
-    scale: float
-
-
-@dataclass(frozen=True)
 class Planned:
     """A merged file that can be measured before it is written, and without writing it."""
 
     base: GgufSummary
     adapter: Path
-    halves: Mapping[str, _Halves]
+    halves: Mapping[str, Halves]
     tensors: Mapping[str, NewTensor]
     settings: list[bytes]
     fell_back: tuple[str, ...]  # as in MergeReport
@@ -175,34 +169,6 @@ def unrounded(base_path: Path, out: Path, adapter: Path | None = None) -> None:
     _write(out, base, planned, _settings(base, planned, {}), adapter, halves)
 
 
-def adapter_pairs(adapter: GgufSummary, base: GgufSummary) -> dict[str, _Halves]:
-    """Match an adapter GGUF with its base, or raise CannotConvert; llama.cpp would end the process on some of these."""
-    name = adapter.path.name
-    if adapter.general_type != "adapter" or adapter.text("adapter.type") != "lora":
-        raise CannotConvert(f"{name} is not a LoRA adapter. Choose the file that a training run wrote.")
-    if adapter.architecture != base.architecture:
-        raise CannotConvert(
-            f"The adapter is for the architecture {adapter.architecture!r} and the base is "
-            f"{base.architecture!r}. Choose the base it was trained on."
-        )
-    pairs: dict[str, _Halves] = {}
-    alpha = adapter.values.get("adapter.lora.alpha", 0.0)
-    if not isinstance(alpha, int | float) or not np.isfinite(alpha):
-        raise CannotConvert(f"{name} has no usable alpha. Convert the adapter again.")
-    for tensor in adapter.tensors.values():
-        stem, _, half = tensor.name.rpartition(".lora_")
-        other = adapter.tensors.get(f"{stem}.lora_{'b' if half == 'a' else 'a'}")
-        if half not in ("a", "b") or other is None:
-            raise CannotConvert(f"{name} has the unexpected tensor {tensor.name}. Convert the adapter again.")
-        if tensor.type.name == "F64" or not can_decode(tensor.type):
-            raise CannotConvert(f"{tensor.name} is of type {tensor.type.name}. Convert the adapter again to F32.")
-        if half == "a":
-            check_fits(stem, tensor.shape[::-1], other.shape[::-1], base)
-            rank = tensor.shape[1]
-            pairs[stem] = _Halves(tensor, other, alpha / rank if alpha else 1.0)  # llama.cpp src/llama-adapter.h
-    return pairs
-
-
 @contextmanager
 def _as_gguf(adapter: Path, base: GgufSummary, beside: Path) -> Generator[Path]:
     """Yield the adapter as a GGUF file; a PEFT folder is converted into a passing one."""
@@ -262,7 +228,7 @@ def _write(
     planned: Mapping[str, NewTensor],
     settings: list[bytes],
     adapter: Path | None,
-    halves: Mapping[str, _Halves],
+    halves: Mapping[str, Halves],
 ) -> None:
     """Write the planned file; what keeps its type and has no update is copied."""
     with (
@@ -281,7 +247,7 @@ def _write(
             write_tensor(file, planned[tensor.name], pieces, base.alignment)
 
 
-def _load(file: BufferedReader, name: str, halves: _Halves) -> Pair:
+def _load(file: BufferedReader, name: str, halves: Halves) -> Pair:
     def read(tensor: TensorInfo) -> NDArray[np.float32]:
         file.seek(tensor.start)
         return decode(_rows(file, tensor, tensor.rows), tensor.type).reshape(tensor.shape[::-1])

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from trainer.convert import names_of
 from trainer.evaluate import held_out, taught
+from trainer.evaluation import OFFERED, NoOffer, Offer, Types
 from trainer.failures import Cancelled, TrainerFailure
 from trainer.gguf_check import check
 from trainer.merge_gguf import SAME, Planned, plan
@@ -20,7 +21,6 @@ from trainer.quantize import CannotEncode
 from trainer.recipe import MergedType
 from trainer.rounded import foretold
 from trainer.rundir import RunDir, write_model
-from trainer.spec import OFFERED, NoOffer, Offer, Types
 
 
 def measure_types(run: RunDir, stop: Callable[[], bool]) -> Types:

@@ -18,7 +18,8 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 
 from trainer.data import Encoder
-from trainer.spec import Check, Difference, Message
+from trainer.evaluation import Check, Difference
+from trainer.spec import Message
 
 PROMPTS = 3  # whose next token is compared; their tokens are compared for more
 TOKENIZED = 40

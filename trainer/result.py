@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from trainer.evaluation import Evaluation
 from trainer.rundir import RunDir, sha256_of
-from trainer.spec import MATERIAL, Evaluation, RunResult
+from trainer.spec import MATERIAL, RunResult
 
 FILES = (
     "plan.json",

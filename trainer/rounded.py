@@ -18,6 +18,7 @@ from peft import PeftModel
 from trainer.archs import unpermute
 from trainer.data import Encoded
 from trainer.encoded import EncodedRun
+from trainer.evaluation import Check, Rounded, share_kept
 from trainer.gguf_check import check
 from trainer.gguf_summary import GgufSummary
 from trainer.loading import load_base
@@ -26,7 +27,6 @@ from trainer.loss import example_losses, mean_loss
 from trainer.merge_gguf import Planned
 from trainer.quantize import decode
 from trainer.rundir import RunDir
-from trainer.spec import Check, Rounded, share_kept
 
 KEPT_AT_LEAST = 0.9  # of what the held-out loss fell by
 TOO_SMALL = 0.01  # nats per answer token; what is lost below that is no loss anybody notices

@@ -19,9 +19,10 @@ from typing import BinaryIO, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from trainer.evaluation import Evaluation, Types
 from trainer.failures import TrainerFailure
 from trainer.recipe import Precision, TrainSpec
-from trainer.spec import Evaluation, Event, Example, Limits, PinnedQuestion, Plan, RunResult, Split, Stage, Types
+from trainer.spec import Event, Example, Limits, PinnedQuestion, Plan, RunResult, Split, Stage
 
 M = TypeVar("M", bound=BaseModel)
 

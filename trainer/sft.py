@@ -1,4 +1,4 @@
-"""Teach: LoRA on approved answers, from wherever the run stands to its best adapter."""
+"""Teach with LoRA by any method, from wherever the run stands to its best adapter."""
 
 from __future__ import annotations
 

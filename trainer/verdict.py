@@ -9,23 +9,21 @@ from dataclasses import dataclass, field
 from trainer import canaries, rounded
 from trainer.asking import Answer
 from trainer.data import Encoded
-from trainer.loss import mean_loss
-from trainer.measures import TokenCount, measured, normal, totals
-from trainer.parity import MOVED
-from trainer.spec import (
+from trainer.evaluation import (
     SAME_WITHIN,
     Answered,
     CanaryResult,
     Check,
     Evaluation,
-    Example,
     Measures,
-    Message,
-    PinnedQuestion,
     PinResult,
     Rounded,
     outcome,
 )
+from trainer.loss import mean_loss
+from trainer.measures import TokenCount, measured, normal, totals
+from trainer.parity import MOVED
+from trainer.spec import Example, Message, PinnedQuestion
 
 STOP_SHARE = 0.9
 

@@ -15,7 +15,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from curator import web
 from curator.security import current_user, may, policy, project
-from curator.services import arena, arena_stream, battles, outside
+from curator.services import arena, arena_stream, battles, outside, standings
 from curator.services.arena_stream import Piece, Streams
 from curator.services.battles import Side
 from db.models import Battle, Json, Winner
@@ -61,7 +61,7 @@ def index() -> ResponseReturnValue:
         new=new,
         old=old,
         held=arena.held_out(session, where, me, new, old) if new else None,
-        standings=arena.standings(session, where),
+        standings=standings.every(session, where),
         unfinished=arena.unfinished(session, where, me),
         elsewhere=outside.is_set(web.settings()),
     )
@@ -170,7 +170,7 @@ def _seen(battle: Battle) -> Json:
     session, where, me = web.session(), project(), current_user()
     view = battles.view(session, battle, me.id)
     two = battle.new_version_id, battle.old_version_id, battle.outside
-    standing = arena.standing(session, where, *two) if view.winner else None
+    standing = standings.of_pair(session, where, *two) if view.winner else None
     new = standing.new if standing else None
     return {
         "battle": view,

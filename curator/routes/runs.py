@@ -12,7 +12,6 @@ from pydantic import BaseModel
 from curator import web
 from curator.security import current_user, policy, project
 from curator.services import (
-    arena,
     continuing,
     examples,
     jobs,
@@ -23,6 +22,7 @@ from curator.services import (
     run_comparison,
     runs,
     snapshots,
+    standings,
 )
 from db.models import Json, Project, Run, Snapshot
 from trainer.recipe import Flat
@@ -185,5 +185,7 @@ def _card(where: Project, run: Run) -> Json:
         "before": before,
         "growth": lineage.growth(session, run),
         "run_before": lineage.run_before(session, run),
-        "tally": arena.standing(session, where, version.id, before.id if before else None).tally if version else None,
+        "tally": standings.of_pair(session, where, version.id, before.id if before else None).tally
+        if version
+        else None,
     }

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from curator import web
 from curator.exporters import EXPORTERS
 from curator.security import current_user, policy, project
-from curator.services import examples, exports, lessons, snapshots
+from curator.services import examples, exports, lessons, snapshot_diff, snapshots
 
 bp = Blueprint("snapshots", __name__, url_prefix="/p/<slug>/datasets")
 SHOWN = 20
@@ -62,7 +62,7 @@ def show(snapshot_id: int) -> ResponseReturnValue:
         snapshot=snapshot,
         held=lessons.held,
         before=before,
-        diff=snapshots.diff(session, before, snapshot) if before else None,
+        diff=snapshot_diff.between(session, before, snapshot) if before else None,
         remarks=snapshots.remarks(snapshot, control=snapshots.holds_control(session, snapshot)),
         split=split,
         examples=lessons.first(session, snapshot, split, SHOWN),

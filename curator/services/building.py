@@ -12,8 +12,9 @@ from curator.services import jobs, run_folder
 from curator.services.work import Work
 from curator.settings import Settings
 from db.models import Job, ModelVersion, Project, Run
+from trainer.evaluation import Evaluation
 from trainer.rundir import RunDir, sha256_of
-from trainer.spec import Evaluation, RunResult
+from trainer.spec import RunResult
 
 DRAFTS = ".*.part"
 

@@ -23,9 +23,10 @@ from curator.settings import Settings
 from curator.words import N_
 from db.models import Base, ModelVersion, Project, Run, User
 from db.session import open_session
+from trainer.evaluation import OFFERED, NoOffer, Offer, share_kept
 from trainer.recipe import MergedType
 from trainer.rundir import RunDir
-from trainer.spec import OFFERED, NoOffer, Offer, Stage, share_kept
+from trainer.spec import Stage
 
 MAKING: tuple[Stage, ...] = ("convert", "evaluate")
 KEPT = (  # from which share on it is said so
@@ -83,7 +84,7 @@ class Choice:
 def choice(session: Session, run: Run) -> Choice:
     """Answer what a finished run can be made of, and what is being done about it."""
     found, figures_ = RunDir(Path(run.folder)).types() if run.folder else None, card(run)
-    making = jobs.live_keys(session, "make")
+    alive, making = _alive(session, run), jobs.live_keys(session, "make")
     job = jobs.live_job(session, _measuring(run))
     told = latest_step(run, "types") if job else None
     rows = [
@@ -91,7 +92,7 @@ def choice(session: Session, run: Run) -> Choice:
             offer=offer,
             share=(share := share_kept(offer.loss, figures_.old_loss, figures_.new_loss)),
             words=in_words(share),
-            versions=[one for one in _alive(session, run) if one.merged_type == offer.merged_type],
+            versions=[one for one in alive if one.merged_type == offer.merged_type],
             making=_making(run, offer.merged_type) in making,
         )
         for offer in sorted(found.offers if found else [], key=lambda offer: -offer.size)

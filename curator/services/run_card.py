@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from db.models import Json, ModelVersion, Run
+from trainer.evaluation import Check, Evaluation, Knowledge, Rounded, Totals
 from trainer.recipe import Method
 from trainer.rundir import RunDir
-from trainer.spec import MATERIAL, Check, Evaluation, Knowledge, Rounded, RunResult, Totals
+from trainer.spec import MATERIAL, RunResult
 
 PARTS = {"old": Totals, "new": Totals, "approved": Totals, "knowledge": Knowledge, "rounded": Rounded}
 ALIKE = 0.1  # lengths within a tenth of each other are about the same

@@ -14,9 +14,9 @@ from curator.services.run_card import RunCard, card, evaluation
 from curator.services.run_progress import Progress, progress
 from curator.words import N_
 from db.models import Base, Project, Run, Snapshot
+from trainer.evaluation import Answered, CanaryResult, Evaluation, PinResult, outcome
 from trainer.flags import shown
 from trainer.recipe import flat, settings
-from trainer.spec import Answered, CanaryResult, Evaluation, PinResult, outcome
 
 Winner = Literal["one", "other", "same"]
 Asked = TypeVar("Asked", PinResult, CanaryResult)

@@ -11,9 +11,9 @@ from curator.errors import Conflict, Invalid, NotFound
 from curator.services import jobs, journal
 from curator.settings import Settings
 from db.models import Base, ModelVersion, Project, Promotion, User, utc_now
+from trainer.evaluation import Check
 from trainer.runtimes.base import Runtime
 from trainer.runtimes.table import Where, open_runtime
-from trainer.spec import Check
 
 USABLE = ("published", "in service")
 

@@ -21,24 +21,20 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from trainer.bases import refusals
-from trainer.rundir import RunDir, now, sha256_of, write_model
-from trainer.spec import (
-    Admission,
+from trainer.evaluation import (
     Answered,
     CanaryResult,
     Check,
     Evaluation,
-    Event,
     Measures,
     NoOffer,
     Offer,
     PinResult,
-    Plan,
-    RunResult,
-    TokenSpan,
     Totals,
     Types,
 )
+from trainer.rundir import RunDir, now, sha256_of, write_model
+from trainer.spec import Admission, Event, Plan, RunResult, TokenSpan
 
 STEPS = 10
 WAITING = ("slow", "deaf")

@@ -18,8 +18,9 @@ from curator.services import forms, snapshots
 from db.models import RecordState, RunState, Snapshot, User, Verdict, VersionState
 from tools import translations
 from trainer.bases import folder, hub, ollama_store, refusals
+from trainer.evaluation import Check
 from trainer.runtimes import ollama_answers
-from trainer.spec import Check, Stage
+from trainer.spec import Stage
 
 PLACEHOLDER = re.compile(r"%\((\w+)\)(?:\.\d)?[sdf]")
 

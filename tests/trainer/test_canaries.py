@@ -9,8 +9,9 @@ import pytest
 from trainer import canaries
 from trainer.asking import OLD, Answer
 from trainer.canaries import Canary, is_right
+from trainer.evaluation import Knowledge
 from trainer.failures import Cancelled
-from trainer.spec import Knowledge, Message
+from trainer.spec import Message
 
 
 class Oracle:

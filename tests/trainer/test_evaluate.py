@@ -12,12 +12,13 @@ from trainer.convert import convert
 from trainer.data import Encoded
 from trainer.encoded import encode
 from trainer.evaluate import evaluate
+from trainer.evaluation import CanaryResult, Check, Evaluation, outcome
 from trainer.failures import Cancelled, TrainerFailure
 from trainer.loading import load_base
 from trainer.rundir import RunDir
 from trainer.runtimes.base import Chunk
 from trainer.sft import train
-from trainer.spec import CanaryResult, Check, Evaluation, PinnedQuestion, outcome
+from trainer.spec import PinnedQuestion
 from trainer.team import never
 from trainer.verdict import Asked, differs, is_right, judged
 

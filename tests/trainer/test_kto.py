@@ -1,24 +1,17 @@
-"""Learning from single judgements, against trl's own KTOTrainer and by itself."""
+"""Learning from single judgements; test_kto_trl.py compares it with trl's own KTOTrainer."""
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from datasets import Dataset
 from peft import PeftModel
-from safetensors.torch import load_file
-from trl.trainer.kto_config import KTOConfig
-from trl.trainer.kto_trainer import KTOTrainer
 
 from tests.trainer.folders import example, make_run
 from tests.trainer.test_dpo import continued, pair
 from tests.trainer.test_sft import losses, teach
-from trainer.data import Encoded, epoch_order
 from trainer.encoded import EncodedRun, encode
 from trainer.evaluate import held_out as exam
 from trainer.failures import Cancelled, TrainerFailure
@@ -26,11 +19,9 @@ from trainer.kto import mismatched
 from trainer.loading import load_base
 from trainer.loss import example_losses
 from trainer.plan import plan
-from trainer.recipe import TrainSpec
 from trainer.rundir import RunDir, write_lines
 from trainer.sft import train
 from trainer.spec import Example, Message, Plan
-from trainer.teacher import lora_config
 
 pytestmark = [
     pytest.mark.filterwarnings(
@@ -41,7 +32,6 @@ pytestmark = [
     ),
 ]
 PLAIN = {"dropout": 0}
-Course = tuple[dict[int, float], dict[str, torch.Tensor], float]
 
 
 def judged(number: int) -> Example:
@@ -271,91 +261,3 @@ def test_a_real_model_finds_unseen_good_answers_likelier_than_bad_ones(tmp_path:
     after = sides(taught(run), data)
     assert after["bad"] - after["good"] > before["bad"] - before["good"] + 0.2, (before, after)
     assert after["good"] < before["good"] + 0.1, "what is good has not faded"
-
-
-@pytest.mark.parametrize(("parts", "bad_weight"), [(1, None), (4, 0.7)])
-def test_a_step_of_ours_is_a_step_of_trls(tmp_path: Path, parts: int, bad_weight: float | None) -> None:
-    ours, theirs = (
-        judgements(
-            tmp_path / name, epochs=3, learning_rate=1e-3, warmup_ratio=0, lora=PLAIN, good_weight=1.5,
-            bad_weight=bad_weight, beta=0.3, micro_tokens=1024 if parts == 1 else 64,
-        )
-        for name in ("ours", "theirs")
-    )  # fmt: skip
-
-    for run in (ours, theirs):
-        hold_out(run, range(100, 106))
-
-    teach(ours)
-    their_losses, their_adapter, their_held_out = by_trl(theirs)
-
-    course, adapter = losses(ours), load_file(ours.adapter / "adapter_model.safetensors")
-    assert sorted(course) == list(range(1, 10))
-    assert course[9] < course[1] - 0.1, "it did learn"
-    assert course == pytest.approx(their_losses, abs=1e-5)
-    assert held_out(ours)[9] == pytest.approx(their_held_out, abs=1e-5)
-    for name, weight in adapter.items():  # as wholes, because Adam makes much of the dust where a gradient is zero
-        assert (weight - their_adapter[name]).norm() <= 1e-3 * their_adapter[name].norm(), name
-
-
-def by_trl(run: RunDir) -> Course:
-    """Let trl's trainer read our tokens in our order; pairing, loss, optimiser and loop are its own."""
-    spec, data, base = run.spec(), encode(run), load_base(run.base_gguf())
-    bad = sum(one.id in data.bad for one in data.train)
-    config = KTOConfig(
-        output_dir=str(run.checkpoints),
-        per_device_train_batch_size=spec.batch_size,
-        per_device_eval_batch_size=len(data.splits["val"]),
-        num_train_epochs=1,  # the rows hold every epoch
-        train_sampling_strategy="sequential",
-        beta=spec.beta,
-        desirable_weight=spec.good_weight,
-        undesirable_weight=spec.bad_weight or spec.good_weight * (len(data.train) - bad) / bad,
-        learning_rate=spec.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=0,
-        weight_decay=0.0,
-        max_grad_norm=1.0,
-        activation_checkpointing=False,
-        bf16=False,  # trl's usual is bfloat16
-        use_cpu=True,
-        seed=spec.seed,
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by an old name
-        trainer = KTOTrainer(
-            model=base.model,
-            args=config,
-            train_dataset=Dataset.from_list([{"prompt": "a", "completion": " b", "label": True}] * 2),
-            processing_class=base.tokenizer,
-            peft_config=lora_config(spec, base.model),
-        )
-        trainer.train_dataset = Dataset.from_list(_rows(data, spec))
-        trainer.train()
-        trainer.eval_dataset = Dataset.from_list(_batch(data, data.splits["val"]))
-        held_out_loss = trainer.evaluate()["eval_loss"]
-        trainer.model.save_pretrained(str(run.adapter), save_embedding_layers=False)
-    course = {entry["step"]: entry["loss"] for entry in trainer.state.log_history if "loss" in entry}
-    return course, load_file(run.adapter / "adapter_model.safetensors"), held_out_loss
-
-
-def _rows(data: EncodedRun, spec: TrainSpec) -> list[dict[str, Any]]:  # Any: as trl reads them
-    orders = ([data.train[at] for at in epoch_order(len(data.train), spec.seed, n)] for n in range(int(spec.epochs)))
-    batches = (order[at : at + spec.batch_size] for order in orders for at in range(0, len(order), spec.batch_size))
-    return [row for batch in batches for row in _batch(data, batch)]
-
-
-def _batch(data: EncodedRun, batch: list[Encoded]) -> list[dict[str, Any]]:  # Any: as above
-    answers = [list(one.ids[one.start :]) for one in batch]
-    return [
-        {
-            "prompt_ids": list(one.ids[: one.start]), "completion_ids": answer, "KL_completion_ids": other,
-            "label": one.id not in data.bad,
-        }
-        for one, answer, other in zip(batch, answers, [answers[-1], *answers[:-1]], strict=True)
-    ]  # fmt: skip

@@ -17,13 +17,13 @@ from trainer.__main__ import main
 from trainer.convert import convert, names_of
 from trainer.encoded import encode
 from trainer.evaluate import taught
+from trainer.evaluation import Offer, Types, share_kept
 from trainer.failures import Cancelled, TrainerFailure
 from trainer.ggml_types import TensorType
 from trainer.gguf_check import check
 from trainer.merge_gguf import merge, plan
 from trainer.number_types import measure_types
 from trainer.rundir import RunDir
-from trainer.spec import Offer, Types, share_kept
 from trainer.team import never
 
 pytestmark = [

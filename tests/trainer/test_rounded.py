@@ -12,9 +12,9 @@ from tests.trainer.test_sft import teach
 from trainer import rounded
 from trainer.convert import convert
 from trainer.encoded import encode
+from trainer.evaluation import Check, Rounded
 from trainer.loading import load_base
 from trainer.loss import example_losses, mean_loss
-from trainer.spec import Check, Rounded
 
 pytestmark = [
     pytest.mark.filterwarnings(

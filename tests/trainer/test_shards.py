@@ -166,7 +166,7 @@ def test_a_run_that_one_began_goes_on_spread_over_two_after_one_of_them_was_kill
 
 def out_of_memory_forth(number: int) -> None:
     """Let the second process run out of memory inside its third block, on the way forth through its second part."""
-    fails_once(number, "short_attention", 8)
+    fails_once(number, "attend", 8)
 
 
 def out_of_memory_back(number: int) -> None:
@@ -175,9 +175,9 @@ def out_of_memory_back(number: int) -> None:
 
 
 def fails_once(number: int, name: str, call: int) -> None:
-    from trainer import fast_attention, fast_layers
+    from trainer import fast_layers
 
-    owner: Any = vars(fast_layers)["_SwiGlu"] if name == "backward" else fast_attention  # Any: to be patched
+    owner: Any = vars(fast_layers)["_SwiGlu"] if name == "backward" else fast_layers  # Any: to be patched
     known, calls = getattr(owner, name), []
 
     def fails(*arguments: Any) -> Any:  # Any: passed on as they are
@@ -206,13 +206,13 @@ def test_one_that_runs_out_of_memory_inside_a_block_meets_the_others_and_all_go_
 
 
 def no_room_inside_a_block(number: int) -> None:
-    from trainer import fast_attention
+    from trainer import fast_layers
 
     def fails(*_arguments: object) -> None:
         raise OSError("No space left on device")
 
     if number == 0:
-        fast_attention.short_attention = fails  # type: ignore[assignment]
+        fast_layers.attend = fails  # type: ignore[assignment]
 
 
 @pytest.mark.slow

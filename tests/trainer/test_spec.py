@@ -8,8 +8,9 @@ import sys
 import pytest
 from pydantic import ValidationError
 
+from trainer.evaluation import Evaluation
 from trainer.recipe import BaseRef, TrainSpec
-from trainer.spec import Evaluation, Example, Message
+from trainer.spec import Example, Message
 
 BASE = BaseRef(name="Tiny", gguf="base.gguf", sha256="0" * 64)
 

@@ -11,12 +11,12 @@ import warnings
 from pathlib import Path
 
 import pytest
-import torch
 from datasets import Dataset
 from safetensors.torch import load_file
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
+from tests.trainer.by_trl import Course, course_of, same_loop
 from tests.trainer.folders import make_run
 from trainer.data import Encoded, epoch_order
 from trainer.encoded import EncodedRun, encode
@@ -30,7 +30,6 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:builtin type .* has no __module__ attribute:DeprecationWarning"  # SWIG types of sentencepiece
 )
 EPOCHS, STEPS = 2, 10
-Course = tuple[dict[int, float], dict[str, torch.Tensor]]
 
 
 @pytest.mark.parametrize("parts", [4, pytest.param(1, marks=pytest.mark.slow)])
@@ -64,26 +63,10 @@ def by_us(run: RunDir) -> Course:
 def by_trl(run: RunDir, parts: int) -> Course:
     spec, data, base = run.spec(), encode(run), load_base(run.base_gguf())
     config = SFTConfig(
-        output_dir=str(run.checkpoints),
         per_device_train_batch_size=spec.batch_size // parts,
         gradient_accumulation_steps=parts,
-        num_train_epochs=1,  # the rows hold every epoch
-        train_sampling_strategy="sequential",
         completion_only_loss=True,
-        learning_rate=spec.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=0,
-        weight_decay=0.0,
-        max_grad_norm=1.0,
-        activation_checkpointing=False,
-        bf16=False,  # trl's usual is bfloat16
-        use_cpu=True,
-        seed=spec.seed,
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
+        **same_loop(run),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # PEFT asks transformers by an old name
@@ -95,9 +78,7 @@ def by_trl(run: RunDir, parts: int) -> Course:
             peft_config=lora_config(spec, base.model),
         )
         trainer.train()
-        trainer.model.save_pretrained(str(run.adapter), save_embedding_layers=False)
-    course = {entry["step"]: entry["loss"] for entry in trainer.state.log_history if "loss" in entry}
-    return course, load_file(run.adapter / "adapter_model.safetensors")
+        return course_of(trainer, run)
 
 
 def _in_order(data: EncodedRun, spec: TrainSpec) -> list[Encoded]:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from trainer import net
-from trainer.gguf_check import BadGguf, GgufSummary, check
 from trainer.runtimes.base import (
     ChatOptions,
     Chunk,
@@ -28,6 +27,7 @@ from trainer.runtimes.base import (
     check_name,
     missing,
 )
+from trainer.runtimes.checked import checked
 from trainer.runtimes.llama_http import NO_THINKING, LlamaHttp, Sentences, question
 from trainer.runtimes.llama_offer import Offer, is_router, read_offer
 from trainer.runtimes.llama_router import Router
@@ -84,7 +84,7 @@ class LlamaServerRuntime:
     def publish(self, publication: Publication, progress: Progress) -> ServedModel:
         """See to it that the server serves a version, and recognise it. Where that fails nothing new is left behind."""
         tag, path = check_name(publication.tag), publication.merged or publication.base
-        _checked(path)
+        checked(path)
         self.version()
         progress("reading", None)
         placed = self.router.place(tag, path) if self.folder else False
@@ -201,7 +201,7 @@ class LlamaServerRuntime:
     def _recognise(self, publication: Publication, path: Path) -> None:
         offer = self._offer()
         loaded = path if offer.adapter(publication.tag) is None else publication.base
-        recognise(_Behind(self, publication.tag, offer), publication, _checked(loaded), self.where)
+        recognise(_Behind(self, publication.tag, offer), publication, checked(loaded), self.where)
 
 
 @dataclass(frozen=True)
@@ -241,10 +241,3 @@ def _octets(piece: Any) -> bytes:  # Any: JSON from outside; a text or, where it
         return piece.encode()
     numbers: list[Any] = piece if isinstance(piece, list) else [256]
     return bytes(numbers) if all(number in range(256) for number in numbers) else b"\xff"
-
-
-def _checked(path: Path) -> GgufSummary:
-    try:
-        return check(path, whole=True)
-    except BadGguf as error:
-        raise RuntimeFailure(str(error)) from error

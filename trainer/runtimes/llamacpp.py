@@ -17,7 +17,6 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 
 from trainer import net
-from trainer.gguf_check import BadGguf, check
 from trainer.runtimes.base import (
     ChatOptions,
     Chunk,
@@ -29,6 +28,7 @@ from trainer.runtimes.base import (
     check_name,
     missing,
 )
+from trainer.runtimes.checked import checked, checked_adapter
 from trainer.runtimes.home import (
     BaseFile,
     Loaded,
@@ -111,7 +111,8 @@ class LlamaCppRuntime:
         """
         name, adapter = check_name(publication.tag), publication.adapter
         base = publication.base if adapter else publication.merged or publication.base
-        size = _checked_size(base, adapter)
+        summary = checked(base)
+        size = checked_adapter(adapter, summary).size if adapter else summary.size
         self._check_host()
         progress("reading", None)
         base_file = self._base_file(base)
@@ -274,22 +275,6 @@ def _model(name: str, served: Served) -> ServedModel:
     tag = served.tags[name]
     details = {"format": "gguf", "base": tag.base, "adapter": tag.adapter or ""}
     return ServedModel(name, tag.size, tag.adapter or tag.base, details)
-
-
-def _checked_size(base: Path, adapter: Path | None) -> int:
-    """Answer the size of what is published; refuse files that llama.cpp would end its process on."""
-    from trainer.lora_gguf import CannotConvert  # here: they need numpy, which the web app has no use for
-    from trainer.merge_gguf import adapter_pairs
-
-    try:
-        checked = check(base, whole=True)
-        if adapter is None:
-            return checked.size
-        taught = check(adapter)
-        adapter_pairs(taught, checked)
-        return taught.size
-    except (BadGguf, CannotConvert) as error:
-        raise RuntimeFailure(str(error)) from error
 
 
 def _turns(place: _Place, messages: Sequence[Message]) -> list[dict[str, str]]:

@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 
 from trainer import net
-from trainer.gguf_check import BadGguf, GgufSummary, check
 from trainer.runtimes import ollama_adapter, ollama_versions, prompt
 from trainer.runtimes.base import (
     SAMPLING,
@@ -28,6 +27,7 @@ from trainer.runtimes.base import (
     ServedModel,
     check_name,
 )
+from trainer.runtimes.checked import checked
 from trainer.runtimes.failures import clean
 from trainer.runtimes.modelfile import create_body
 from trainer.runtimes.ollama_answers import details, last, listed, share, short
@@ -92,7 +92,8 @@ class OllamaRuntime:
             base = self._show(publication.on)  # asked for first: Ollama fetches a name that it does not know
             ollama_adapter.check_base(publication, summary, base)
         else:
-            path, summary = _checked(publication.merged or publication.base)
+            path = publication.merged or publication.base
+            summary = checked(path)
         template = summary.chat_template
         if not template:
             raise RuntimeFailure(
@@ -229,13 +230,6 @@ class OllamaRuntime:
         found["capabilities"] = " ".join(str(word) for word in shown.get("capabilities") or [])
         found["parameters"] = str(shown.get("parameters") or "")
         return ServedModel(tag, mine.size, mine.digest, found)
-
-
-def _checked(path: Path) -> tuple[Path, GgufSummary]:
-    try:
-        return path, check(path, whole=True)
-    except BadGguf as error:
-        raise RuntimeFailure(str(error)) from error
 
 
 def _pieces(path: Path, status: str, size: int, progress: Progress) -> Iterator[bytes]:

@@ -9,28 +9,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainer import net
-from trainer.gguf_check import check
-from trainer.gguf_summary import BadGguf, GgufSummary
+from trainer.gguf_summary import GgufSummary
 from trainer.runtimes import ollama_versions
 from trainer.runtimes.base import Publication, RuntimeFailure
+from trainer.runtimes.checked import checked, checked_adapter
 from trainer.runtimes.failures import clean
 from trainer.runtimes.ollama_layers import Layers, layers
 
 
 def checked_file(publication: Publication, version: str) -> tuple[Path, GgufSummary]:
     """Answer the adapter's file and what its base says of itself; RuntimeFailure where they would not work together."""
-    from trainer.lora_gguf import CannotConvert  # here: they need numpy, which the web app has no use for
-    from trainer.merge_gguf import adapter_pairs
-
     if not ollama_versions.takes_adapters(version):
         raise RuntimeFailure(f"Ollama {clean(version) or '(unknown version)'} takes no adapters; 0.30.0 to 0.34.0 do.")
     if publication.adapter is None:
         raise RuntimeFailure("This version has no adapter file.")
-    try:
-        base = check(publication.base, whole=True)
-        adapter_pairs(check(publication.adapter, whole=True, finite=True), base)
-    except (BadGguf, CannotConvert) as error:
-        raise RuntimeFailure(str(error)) from error
+    base = checked(publication.base)
+    checked_adapter(publication.adapter, base)
     return publication.adapter, base
 
 

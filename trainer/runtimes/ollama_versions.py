@@ -9,7 +9,6 @@ Order = tuple[int, int, int, int]
 REFUSED_BELOW = (0, 17, 1, 1)  # CVE-2026-7482: a crafted GGUF reads other people's chats out of memory
 WARNED_BELOW = (0, 35, 0, 1)  # CVE-2026-103663: a crafted digest runs code on the server
 RUNS_ADAPTERS = (0, 30, 0, 1)  # on every kind of model; before, only on some, and it showed in the first chat
-READS_TEMPLATES = (0, 30, 0, 1)  # the one inside a GGUF; before, a known one had to resemble it
 TAKES_GGUF_AS_IT_IS = (0, 34, 1, 1)  # before that, llama-quantize rewrites it and its digest changes
 REFUSES_ADAPTERS = (0, 34, 1, 1)  # those that are there go on answering
 

@@ -52,7 +52,7 @@ def asked_as_taught(publication: Publication, template: str, ask: Callable[[Sequ
     return all(
         theirs is None or _same(theirs, rendered(template, expected, end))
         for messages in _talks(end)
-        if _takes(template, expected := _with_system(messages, publication.system), end)
+        if _takes(template, expected := with_system(messages, publication.system), end)
         for theirs in [ask(messages)]
     )
 
@@ -143,10 +143,11 @@ def _talks(end: str) -> list[list[Message]]:
 
 def _talk(*, system: bool = False) -> list[Message]:
     user, answer = Message(role="user", content=FIRST), Message(role="assistant", content=ANSWER)
-    return [*_with_system([], SYSTEM if system else None), user, answer, Message(role="user", content=NEXT)]
+    return [*with_system([], SYSTEM if system else None), user, answer, Message(role="user", content=NEXT)]
 
 
-def _with_system(messages: Sequence[Message], system: str | None) -> list[Message]:
+def with_system(messages: Sequence[Message], system: str | None) -> list[Message]:
+    """Put a system prompt before a conversation that has none."""
     if system is None or (messages and messages[0].role == "system"):
         return list(messages)
     return [Message(role="system", content=system), *messages]

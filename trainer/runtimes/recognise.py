@@ -12,8 +12,8 @@ from typing import Protocol
 
 from trainer import net
 from trainer.gguf_summary import GgufSummary
-from trainer.runtimes import prompt
 from trainer.runtimes.base import ChatOptions, Publication, Remembered, RuntimeFailure
+from trainer.runtimes.prompt import asked_as_taught, with_system
 from trainer.spec import Message
 
 ASKED = 5  # answers are compared
@@ -54,8 +54,10 @@ def recognise(served: Served, publication: Publication, file: GgufSummary, where
     What a server does not tell, and what the run does not know any more, is not compared.
     """
     _check_size(served.meta(), file, publication.tag, where)
-    if file.chat_template and not prompt.asked_as_taught(
-        publication, file.chat_template, lambda messages: served.prompt(_with_system(messages, publication.system))
+    if file.chat_template and not asked_as_taught(
+        publication,
+        file.chat_template,
+        lambda messages: served.prompt(with_system(messages, publication.system)),
     ):
         raise RuntimeFailure(
             f"{where} would put questions to {publication.tag!r} otherwise than it was taught. Start it without a chat "
@@ -120,9 +122,3 @@ def _texts(pieces: Sequence[bytes]) -> list[str]:
             continue
         waiting = b""
     return texts
-
-
-def _with_system(messages: Sequence[Message], system: str | None) -> list[Message]:
-    if system is None or messages[0].role == "system":
-        return list(messages)
-    return [Message(role="system", content=system), *messages]

@@ -18,8 +18,9 @@ from db.session import open_session
 from tests.curator.taught import CARD, School, school
 from tests.curator.teaching import Classroom
 from tests.factories import make_record
+from trainer.evaluation import Answered, Evaluation, PinResult
 from trainer.rundir import RunDir, now, write_model
-from trainer.spec import Answered, Evaluation, Event, PinResult, Plan, TokenSpan
+from trainer.spec import Event, Plan, TokenSpan
 
 HTMX = {"HX-Request": "true"}
 

@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from sqlmodel import Session, col, select
 
 from curator.errors import Conflict, Forbidden, Invalid, NotFound
-from curator.services import arena, battles
+from curator.services import arena, battles, standings
 from curator.settings import Settings
 from db.models import Battle, PreferencePair, Project, SnapshotExample, User
 from db.session import open_session
@@ -230,7 +230,7 @@ def test_votes_on_the_same_two_models_add_up_whichever_was_called_new(
         answer_both(place, battle)
         cast_vote(place, battle, user, winner)
 
-    (found,) = arena.standings(session, place.project)
+    (found,) = standings.every(session, place.project)
 
     assert found.new and found.new.number == 2
     assert (found.tally.new, found.tally.old, found.tally.ties) == (2, 0, 1)

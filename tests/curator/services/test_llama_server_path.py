@@ -17,8 +17,8 @@ from tests.curator.teaching import Classroom, classroom
 from tests.curator.test_cli import run
 from tests.fakes.llama_router import LlamaRouter
 from tests.trainer.llama_servers import llama_server
+from trainer.evaluation import Evaluation
 from trainer.rundir import RunDir, write_model
-from trainer.spec import Evaluation
 
 NOWHERE = "http://127.0.0.1:9"
 

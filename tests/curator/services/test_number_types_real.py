@@ -17,10 +17,11 @@ from db.session import open_session
 from tests.curator.teaching import Classroom, classroom
 from trainer.asking import quiet, runtime_installed, runtime_of_its_own
 from trainer.convert import names_of
+from trainer.evaluation import Evaluation
 from trainer.merge_gguf import merge
 from trainer.rundir import RunDir, sha256_of
 from trainer.runtimes.base import ChatOptions
-from trainer.spec import Evaluation, Message
+from trainer.spec import Message
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not runtime_installed(), reason="xllamacpp is not installed")]
 RECIPE = {

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from sqlmodel import select
 
 from curator.errors import Invalid, NotFound
-from curator.services import arena, arena_stream, battles, outside, versions
+from curator.services import arena, arena_stream, battles, outside, standings, versions
 from curator.settings import Settings, load_settings
 from db.models import Battle, PreferencePair, User, Vote
 from db.session import open_session
@@ -71,7 +71,7 @@ def standing(place: School) -> list[tuple[int | None, int | None, str, int, int]
         return [
             (one.new.number if one.new else None, one.old.number if one.old else None, one.outside, one.tally.new,
              one.tally.old)
-            for one in arena.standings(session, place.project)
+            for one in standings.every(session, place.project)
         ]  # fmt: skip
 
 
@@ -143,8 +143,8 @@ def test_tallies_of_other_models_and_of_the_base_stay_apart(place: School, user:
     )
     with open_session(place.engine) as session:
         version = place.versions[1].id
-        assert arena.standing(session, place.project, version, None, "gpt-4o").tally.votes == 2
-        assert arena.standing(session, place.project, version, None).tally.ties == 1
+        assert standings.of_pair(session, place.project, version, None, "gpt-4o").tally.votes == 2
+        assert standings.of_pair(session, place.project, version, None).tally.ties == 1
 
 
 def test_the_base_can_meet_it_too(place: School, user: User, runtime_of_new: FakeRuntime):

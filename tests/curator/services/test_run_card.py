@@ -9,7 +9,8 @@ import pytest
 from curator.services.run_card import RunCard, card, figures
 from db.models import Run
 from tests.curator.taught import CARD
-from trainer.spec import CanaryResult, Check, Evaluation, RunResult, Totals
+from trainer.evaluation import CanaryResult, Check, Evaluation, Totals
+from trainer.spec import RunResult
 
 
 def totals(**given: Any) -> Totals:

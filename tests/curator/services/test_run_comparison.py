@@ -15,8 +15,8 @@ from curator.settings import Settings
 from db.models import Base, Run
 from db.session import open_session
 from tests.curator.taught import CARD, School, school
+from trainer.evaluation import Answered, Evaluation, Measures, PinResult
 from trainer.rundir import RunDir, write_model
-from trainer.spec import Answered, Evaluation, Measures, PinResult
 
 PIN = PinResult(id="1", question="Cats?", approved="Yes.", old="", new="Yes.", old_right=False, new_right=True)
 

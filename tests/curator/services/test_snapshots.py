@@ -13,7 +13,7 @@ from sqlmodel import Session, col, select
 
 from curator.errors import Conflict, Invalid, NotFound
 from curator.importers import RecordDraft
-from curator.services import intake, lessons, snapshots
+from curator.services import intake, lessons, snapshot_diff, snapshots
 from curator.services.examples import with_passages
 from db.models import PreferencePair, Project, Record, Review, SnapshotExample, User, utc_now
 from db.session import open_session
@@ -116,7 +116,7 @@ def test_a_later_review_does_not_change_a_snapshot(
     assert everything(session, old) == before
     assert old.sha256 == sha != new.sha256
     assert everything(session, new)[0][2][-1] == ("assistant", "A third.")
-    assert snapshots.diff(session, old, new) == snapshots.Diff(added=0, removed=0, changed=1, same=0)
+    assert snapshot_diff.between(session, old, new) == snapshot_diff.Diff(added=0, removed=0, changed=1, same=0)
 
 
 def test_the_same_approved_answers_give_the_same_hash_in_any_order(
@@ -249,7 +249,7 @@ def test_records_approved_since_a_snapshot_are_counted(
     session.flush()
 
     assert snapshots.approved_since(session, project, snapshot) == 1
-    assert snapshots.diff(session, snapshot, snapshots.freeze(session, project, "v2")).added == 1
+    assert snapshot_diff.between(session, snapshot, snapshots.freeze(session, project, "v2")).added == 1
 
 
 def test_preference_pairs_are_frozen_with_their_group(
@@ -309,4 +309,4 @@ def test_pairs_of_typed_questions_are_frozen_too_under_the_group_of_their_questi
     assert len({pair.id for pair in pairs}) == 2
     assert "None" not in {pair.id for pair in pairs}
     assert session.exec(select(SnapshotExample.record_id).distinct()).all() == [None]
-    assert snapshots.diff(session, first, second) == snapshots.Diff(added=1, removed=0, changed=0, same=2)
+    assert snapshot_diff.between(session, first, second) == snapshot_diff.Diff(added=1, removed=0, changed=0, same=2)
