@@ -92,6 +92,7 @@ def compare() -> ResponseReturnValue:
         "runs/compare.html",
         runs=finished,
         numbers=lineage.numbers(session, project()),
+        run_numbers=lineage.run_numbers(session, project()),
         comparison=run_comparison.compare(session, *pair) if pair else None,
     )
 

@@ -119,6 +119,7 @@ def test_a_version_that_could_not_be_loaded_says_why_and_is_tried_again(place: S
     again = lead.post("/p/ferry/models/1/publish", headers=HTMX)
 
     assert "being loaded" in again.text
+    assert "being loaded" in lead.get("/p/ferry/models/1").text
     assert 'hx-trigger="every 3s"' in again.text
     with open_session(place.engine) as session:
         assert session.exec(select(Job).where(Job.kind == "publish")).one().state == "queued"
@@ -215,3 +216,12 @@ def test_other_programs_are_told_address_key_and_name(
 
 def test_without_ollama_the_page_says_how_versions_can_be_served_to_others(place: School, lead: FlaskClient):
     assert "CURATOR_OLLAMA_URL" in lead.get("/p/ferry/models/connect").text
+
+
+def test_the_key_that_programs_send_is_not_a_key_to_press(place: School, app: Flask, lead: FlaskClient):
+    app.extensions["curator.settings"] = place.settings.model_copy(update={"ollama_url": "http://models.example"})
+    lead.set_cookie("language", "zh_Hans")
+
+    page = lead.get("/p/ferry/models/connect").text
+
+    assert page.count("API 密钥</th>") == 2 and "按键" not in page

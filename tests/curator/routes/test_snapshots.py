@@ -189,6 +189,16 @@ def test_a_dataset_of_preferences_says_what_it_holds(lead: FlaskClient, session:
 
     shown = lead.get(lead.post(HERE, data={"name": "p1", "kind": "preference"}).headers["Location"]).text
 
-    assert "0 pairs, 70 single judgements" in shown
+    assert "70 single judgements" in shown
     assert "<del>Wrong" in shown and "<ins>Answer" in shown
-    assert "0 pairs, 70 single judgements" in lead.get(HERE).text
+    assert "70 single judgements" in lead.get(HERE).text
+
+
+@pytest.mark.usefixtures("approved")
+def test_what_a_dataset_holds_reads_well_without_a_number_before_it(lead: FlaskClient) -> None:
+    lead.post(HERE, data={"name": "v1"})
+    lead.set_cookie("language", "zh_Hans")
+
+    shown = lead.get(HERE).text
+
+    assert ">已通过的回答<" in shown and ">条通过的回答" not in shown
