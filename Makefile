@@ -23,7 +23,7 @@ loop: setup
 	@$(BIN)/curator loop --home $(LOOP)
 
 test: setup
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .

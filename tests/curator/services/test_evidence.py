@@ -161,10 +161,10 @@ def test_an_answer_in_another_language_is_judged_by_its_numbers_alone():
      "（1）", "[1, 1", "【1†"],
 )  # fmt: skip
 def test_hostile_texts_end_quickly(piece: str):
-    begun = time.perf_counter()
+    begun = time.thread_time()
 
     assert "".join(part.text for part in evidence(piece * 20_000, [piece * 200_000]).pieces) == piece * 20_000
-    assert time.perf_counter() - begun < 3
+    assert time.thread_time() - begun < 3
 
 
 @given(st.text(), st.lists(st.text(), max_size=3))
