@@ -17,7 +17,7 @@ from tests.trainer.folders import example, make_run
 from tests.trainer.killing import ROOT
 from tests.trainer.test_sft import losses, teach
 from trainer import checkpoints
-from trainer.__main__ import DONE, FAILED
+from trainer.__main__ import DONE, FAILED, main
 from trainer.failures import TrainerFailure, explain
 from trainer.guide import AWAY_BY, AWAY_FOR
 from trainer.loss import answer_losses
@@ -195,6 +195,28 @@ def test_a_graphics_card_that_fails_is_told_from_an_error_of_ours(error: Excepti
 
     assert failure == "internal"
     assert "graphics card" in sentence and "CUDA_VISIBLE_DEVICES" in sentence and sentence.endswith(".")
+
+
+def test_a_card_that_fails_in_mid_step_ends_the_run_and_it_goes_on_as_if_nothing_had_happened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, whole = (make_run(tmp_path / name, max_steps=6, evals_per_epoch=4) for name in ("run", "whole"))
+    teach(whole)
+
+    def fails(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:  # Any: passed on as they are
+        if len(losses(run)) == 3:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return answer_losses(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("trainer.teacher.answer_losses", fails)
+        assert main(["train", str(run.path)]) == FAILED
+    assert failed(run).failure == "internal"
+    assert "The graphics card or its driver failed (CUDA error: an illegal memory access" in failed(run).message
+    assert half_published(run) == []
+
+    assert main(["train", str(run.path)]) == DONE
+    assert losses(run) == pytest.approx(losses(whole), abs=1e-5)
 
 
 def test_a_graphics_card_without_memory_is_out_of_memory() -> None:
