@@ -1,12 +1,13 @@
 """Training speed and memory: ours, and floors measured in the same run on the same batches.
 
-    python -m bench.train [--json] [--base FILE.gguf] [--tokens 80] [--spread 1] [--batch 8] [--rounds 3] [--threads N]
+    python -m bench.train [--json] [--base FILE.gguf] [--tokens 80] [--spread 1] [--shared 0] [--batch 8] [--rounds 3]
 
 ours, ours_bf16: our step in float32, and in bfloat16, which the plan chooses where it is faster.
 bare: a plain PyTorch loop over transformers and PEFT, as tutorials write it: full logits, padded batch, attention mask.
 checkpointed: the same with gradient checkpointing, which LLaMA-Factory switches on by default.
 gemm, gemm_bf16: only the matrix products that one LoRA step cannot do without, on tensors of the same shapes:
-x·Wᵀ and dy·W of every layer, the six of its adapter, the head on answers, and the six of attention.
+x·Wᵀ and dy·W of every layer, the six of its adapter, the head on answers, and the six of attention, for all tokens:
+what examples begin with alike (`--shared`, a system prompt) goes through ours once and through all others each time.
 Rounds alternate, and the best of each counts, so that a busy machine disturbs all of them alike.
 """
 
@@ -20,7 +21,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ class Setup:
     base: Path | None
     tokens: int
     spread: float
+    shared: int
     batch: int
     rounds: int
     threads: int
@@ -64,7 +66,7 @@ def build(setup: Setup, dtype: str) -> Any:  # Any: a transformers model
 
 
 def examples(setup: Setup, vocabulary: int) -> list[Any]:  # Any: trainer.data.Encoded, imported late
-    """Make examples whose answer is the second half, of lengths spread around `tokens`."""
+    """Make examples whose answer is the second half, of lengths spread around `tokens`, the first `shared` alike."""
     import random
 
     from trainer.data import Encoded
@@ -72,9 +74,10 @@ def examples(setup: Setup, vocabulary: int) -> list[Any]:  # Any: trainer.data.E
     draw = random.Random(17)  # noqa: S311 - test data
     places = [n / max(1, setup.batch - 1) - 0.5 for n in range(setup.batch)]
     lengths = [max(8, round(setup.tokens * (1 + setup.spread * place))) for place in places]
+    begin = tuple(draw.randrange(3, vocabulary) for _ in range(setup.shared))
     return [
-        Encoded(str(n), tuple(draw.randrange(3, vocabulary) for _ in range(length)), length // 2)
-        for n, length in enumerate(lengths)
+        Encoded(str(n), begin + tuple(draw.randrange(3, vocabulary) for _ in range(own)), setup.shared + own // 2)
+        for n, own in enumerate(max(2, length - setup.shared) for length in lengths)
     ]
 
 
@@ -249,13 +252,14 @@ def main() -> None:
     parser.add_argument("--base", type=Path, help="a base GGUF; without it an untaught model of the same shape")
     parser.add_argument("--tokens", type=int, default=80, help="tokens per example, prompt and answer")
     parser.add_argument("--spread", type=float, default=1.0, help="longest less shortest, as a share of --tokens")
+    parser.add_argument("--shared", type=int, default=0, help="tokens that all examples begin with alike")
     parser.add_argument("--batch", type=int, default=8, help="examples per step")
     parser.add_argument("--rounds", type=int, default=3, help="steps of each kind; the best counts")
     parser.add_argument("--threads", type=int, default=physical_cores(), help="CPU threads")
     parser.add_argument("--layers", type=int, default=30, help="blocks of the untaught model")
     parser.add_argument("--no-memory", action="store_true", help="leave the memory measurement out")
     asked = parser.parse_args()
-    setup = Setup(asked.base, asked.tokens, asked.spread, asked.batch, asked.rounds, asked.threads, asked.layers)
+    setup = Setup(**{field.name: getattr(asked, field.name) for field in fields(Setup)})
     best = measure(setup)
     tokens = sum(len(e.ids) for e in examples(setup, 1000))
     speed = {kind: tokens / seconds for kind, seconds in best.items()}
@@ -267,7 +271,7 @@ def main() -> None:
     out.line("bfloat16", speed["ours_bf16"], "tokens/s", "higher", budget=speed["ours"], floor=speed["bare"])
     out.line("gemm_share_bfloat16", best["gemm_bf16"] / best["ours_bf16"], "of time", "higher", budget=0.5)
     if not asked.no_memory:
-        long = Setup(asked.base, LONG_TOKENS, 0.0, asked.batch, 1, asked.threads, asked.layers)
+        long = replace(setup, tokens=LONG_TOKENS, spread=0.0, shared=0, rounds=1)
         ours, bare = peak_of("ours", long), peak_of("bare", long)
         out.line("peak_memory_1024", ours, "GB", "lower", budget=4.0, floor=bare)
         out.line("peak_memory_1024_bfloat16", peak_of("ours_bf16", long), "GB", "lower", budget=4.0, floor=bare)

@@ -22,6 +22,7 @@ from trainer.spec import Example, Message, TokenSpan
 
 IGNORED = -100  # torch's cross_entropy leaves these labels out
 HISTOGRAM_BINS = 12
+LEAST_SHARED = 4  # tokens; fewer cost less than sharing them
 NO_THINKING: dict[str, Any] = {"enable_thinking": False}  # as the runtimes ask; templates that do not know it ignore it
 
 
@@ -50,8 +51,9 @@ class Encoded:
 class Micro:
     """A few examples that go through the model at once: in rows padded on the right, or all in one row.
 
-    Rows need no attention mask: attention is causal, so no real token looks at the padding behind it. In one row an
-    example must not look at those before it, so their `lengths` go along.
+    Rows need no attention mask: attention is causal, so no real token looks at the padding behind it. In one row, what
+    all examples begin with comes once, then what each has of its own. An example must not look at another's, so the
+    `lengths` go along, that of the beginning first.
     """
 
     ids: torch.Tensor
@@ -239,13 +241,14 @@ def parts(examples: Iterable[Encoded], limit: int, *, padded: bool = True) -> li
     and 150 in bfloat16 on two cores, and more on a card, which takes more at once.
     """
     ordered = sorted(examples, key=lambda e: -len(e.ids))
+    shared = 0 if padded else beginning(ordered)
     cheapest = [(0.0, 0)]  # for the first n examples: what they cost, and where their last part begins
     for end in range(1, len(ordered) + 1):
         best = (float("inf"), 0)
-        tokens = 0
+        tokens = shared
         for start in range(end - 1, -1, -1):
             length = len(ordered[start].ids)
-            tokens = length * (end - start) if padded else tokens + length
+            tokens = length * (end - start) if padded else tokens + length - shared
             if tokens > limit and start < end - 1:
                 break
             best = min(best, (cheapest[start][0] + tokens + limit / 16, start))
@@ -260,11 +263,13 @@ def parts(examples: Iterable[Encoded], limit: int, *, padded: bool = True) -> li
 
 
 def laid_out(part: list[Encoded], pad: int | None) -> Micro:
-    """Lay examples out in rows of the longest one's length, or without padding in one row."""
+    """Lay examples out in rows of the longest one's length, or in one row without padding and with one beginning."""
     if pad is None:
-        row = torch.cat([torch.tensor(example.ids) for example in part])
-        return Micro(row[None], torch.cat([_labels(example) for example in part])[None], _lengths(part))
-    width = max(_lengths(part))
+        shared = beginning(part)
+        row = torch.tensor([*part[0].ids[:shared], *(token for example in part for token in example.ids[shared:])])
+        labels = torch.cat([_labels(part[0])[:shared], *(_labels(example)[shared:] for example in part)])
+        return Micro(row[None], labels[None], (shared, *(len(example.ids) - shared for example in part)))
+    width = max(len(example.ids) for example in part)
     ids = torch.full((len(part), width), pad, dtype=torch.long)
     labels = torch.full((len(part), width), IGNORED, dtype=torch.long)
     for row, example in enumerate(part):
@@ -273,8 +278,18 @@ def laid_out(part: list[Encoded], pad: int | None) -> Micro:
     return Micro(ids, labels)
 
 
-def _lengths(part: list[Encoded]) -> tuple[int, ...]:
-    return tuple(len(example.ids) for example in part)
+def beginning(part: Sequence[Encoded]) -> int:
+    """Answer with how many tokens all examples begin alike, such as those of the system prompt; 0 if hardly any.
+
+    Each keeps a token of its own before what it is taught: that one says what comes first.
+    """
+    if len(part) < 2:
+        return 0
+    texts = [example.ids for example in part]
+    first, last = min(texts), max(texts)  # in alphabetical order; what these begin with alike, all between them do
+    alike = next((n for n, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
+    shared = min(alike, *(example.taught[0][0] - 1 for example in part))
+    return shared if shared >= LEAST_SHARED else 0
 
 
 def _labels(example: Encoded) -> torch.Tensor:

@@ -91,14 +91,14 @@ def answer_losses(model: PreTrainedModel | PeftModel, micro: Micro) -> tuple[Ten
 def log_probs(model: PreTrainedModel | PeftModel, micro: Micro) -> Tensor:
     """Answer log π(answer) in nats of each example of a micro-batch."""
     losses, owners = answer_losses(model, micro)
-    return -losses.new_zeros(len(micro.lengths) or len(micro.ids)).index_add(0, owners, losses)
+    return -losses.new_zeros(len(micro.lengths[1:]) or len(micro.ids)).index_add(0, owners, losses)
 
 
 def _owners(micro: Micro, device: torch.device) -> Tensor:
-    """Answer which example each token belongs to."""
+    """Answer which example each token belongs to; -1 is what all of them begin with."""
     if micro.lengths:
         lengths = torch.tensor(micro.lengths, device=device)
-        return torch.arange(len(lengths), device=device).repeat_interleave(lengths)[None]
+        return torch.arange(-1, len(lengths) - 1, device=device).repeat_interleave(lengths)[None]
     return torch.arange(len(micro.ids), device=device)[:, None].expand_as(micro.ids)
 
 

@@ -10,7 +10,7 @@ import torch
 from peft import get_peft_model
 
 from trainer.allocator import hand_memory_back, keep_freed_memory
-from trainer.data import Encoded, epoch_order, histogram, micro_batches, parts
+from trainer.data import Encoded, epoch_order, histogram, laid_out, parts
 from trainer.encoded import EncodedRun, encode
 from trainer.fast_layers import release, speed_up
 from trainer.fitting import fit
@@ -109,7 +109,8 @@ def measured_speed(base: Base, data: EncodedRun, spec: TrainSpec) -> float:
         speed_up(model)
         model.train()
         pad = filler(model, data.pad)
-        (micro, *_) = micro_batches(by_length[middle : middle + spec.batch_size], limit, pad)
+        (part, *_) = parts(by_length[middle : middle + spec.batch_size], limit, padded=pad is not None)
+        micro = laid_out(part, pad)
         keep_freed_memory()
         times: list[float] = []
         for _ in range(PROBES):
@@ -121,17 +122,18 @@ def measured_speed(base: Base, data: EncodedRun, spec: TrainSpec) -> float:
     release(model)
     hand_memory_back()
     base.model.eval()
-    filled = 1.0 if pad is None else _filled(data, spec, limit)
-    return filled * micro.ids.numel() / min(times[1:])  # the first one warms up
+    real = sum(len(example.ids) for example in part)
+    tokens = real if pad is None else _filled(data, spec, limit) * micro.ids.numel()
+    return tokens / min(times[1:])  # the first one warms up
 
 
 def _filled(data: EncodedRun, spec: TrainSpec, limit: int) -> float:
     """Answer the share of the first epoch's tokens that is no padding."""
     order = epoch_order(len(data.train), spec.seed, 0)
     batches = ([data.train[at] for at in order[n : n + spec.batch_size]] for n in range(0, len(order), spec.batch_size))
-    laid_out = [part for batch in batches for part in parts(batch, limit)]
-    whole = sum(len(part[0].ids) * len(part) for part in laid_out)
-    return sum(len(example.ids) for part in laid_out for example in part) / whole
+    padded = [part for batch in batches for part in parts(batch, limit)]
+    whole = sum(len(part[0].ids) * len(part) for part in padded)
+    return sum(len(example.ids) for part in padded for example in part) / whole
 
 
 def _seconds(data: EncodedRun, spec: TrainSpec, speed: float) -> float:

@@ -70,9 +70,13 @@ def test_fast_layers_and_answer_loss_equal_the_plain_ones(tmp_path: Path, tied: 
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_examples_in_one_row_are_learnt_from_as_in_rows_of_their_own(tmp_path: Path, tied: bool) -> None:
+@pytest.mark.parametrize("shared", [0, 7])
+def test_examples_in_one_row_are_learnt_from_as_in_rows_of_their_own(tmp_path: Path, tied: bool, shared: int) -> None:
     torch.manual_seed(5)
-    examples = [Encoded(str(n), tuple(torch.randint(3, 300, (n,)).tolist()), n // 2) for n in (9, 14, 2, 5)]
+    begin = tuple(range(3, 3 + shared))
+    examples = [
+        Encoded(str(n), begin + tuple(torch.randint(30, 300, (n,)).tolist()), shared + n // 2) for n in (9, 14, 2, 5)
+    ]
     base = load_base(write_tiny_llama_gguf(tmp_path / "base.gguf", tied=tied))
     model = get_peft_model(base.model, LoraConfig(r=4, lora_alpha=8, target_modules=list(LINEAR_LAYERS)))
     speed_up(model)
@@ -81,6 +85,7 @@ def test_examples_in_one_row_are_learnt_from_as_in_rows_of_their_own(tmp_path: P
     found: list[tuple[dict[str, float], dict[str, torch.Tensor]]] = []
     for pad in (0, None):
         (micro,) = micro_batches(examples, 1000, pad)
+        assert micro.ids.numel() == (4 * (14 + shared) if pad == 0 else shared + 30)
         losses, owners = answer_losses(model, micro)
         losses.mean().backward()
         by_length = sorted(examples, key=lambda example: -len(example.ids))
@@ -146,18 +151,23 @@ def test_the_base_is_as_it_was_once_the_adapter_is_taken_away(tmp_path: Path) ->
     assert base.config._attn_implementation == "sdpa"
 
 
-@pytest.mark.parametrize("lengths", [(1,), (2, 7), (LONGEST, 3), (LONGEST + 1, 5)], ids=str)
+@pytest.mark.parametrize(
+    "lengths",
+    [(0, 1), (0, 2, 7), (0, LONGEST, 3), (0, LONGEST + 1, 5), (4, 2, 7), (LONGEST + 1, 3, 9), (6, LONGEST + 1, 5)],
+    ids=str,
+)
 @pytest.mark.parametrize("shared", [1, 3])
 def test_attention_equals_torchs_own_in_each_text(lengths: tuple[int, ...], shared: int) -> None:
     torch.manual_seed(len(lengths))
     sides = [torch.randn(sum(lengths), heads, 8, requires_grad=True) for heads in (6, 6 // shared, 6 // shared)]
     weight = torch.randn(sum(lengths), 6, 8)
 
-    texts = zip(*(side.split(lengths) for side in sides), strict=True)
-    turned = [[side.transpose(0, 1)[None] for side in text] for text in texts]
-    expected = torch.cat(
-        [scaled_dot_product_attention(*text, is_causal=True, enable_gqa=True)[0].transpose(0, 1) for text in turned]
-    )
+    (begin, *texts) = zip(*(side.split(lengths) for side in sides), strict=True)
+    whole = [[torch.cat(both).transpose(0, 1)[None] for both in zip(begin, text, strict=True)] for text in texts]
+    attended = [
+        scaled_dot_product_attention(*text, is_causal=True, enable_gqa=True)[0].transpose(0, 1) for text in whole
+    ]
+    expected = torch.cat([attended[0][: lengths[0]], *(text[lengths[0] :] for text in attended)])
     wanted = torch.autograd.grad((expected * weight).sum(), sides)
     found = attend(*sides, lengths, 8**-0.5)
 
