@@ -5,7 +5,7 @@
 ours, ours_bf16: our step in float32, and in bfloat16, which the plan chooses where it is faster.
 bare: a plain PyTorch loop over transformers and PEFT, as tutorials write it: full logits, padded batch, attention mask.
 checkpointed: the same with gradient checkpointing, which LLaMA-Factory switches on by default.
-gemm, gemm_bf16: only the matrix products that one LoRA step cannot do without, on tensors of the same shapes:
+gemm, gemm_bf16: only the matrix products that one LoRA step cannot do without, as torch makes them, of the same shapes:
 x·Wᵀ and dy·W of every layer, the six of its adapter, the head on answers, and the six of attention, for all tokens:
 what examples begin with alike (`--shared`, a system prompt) goes through ours once and through all others each time.
 Rounds alternate, and the best of each counts, so that a busy machine disturbs all of them alike.

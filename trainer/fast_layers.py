@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from trainer.fast_attention import attend, is_lengths, rotate
+from trainer.products import times
 
 NORMS = ("LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm")
 MLPS = ("LlamaMLP", "MistralMLP", "Qwen2MLP", "Qwen3MLP")
@@ -35,10 +36,12 @@ class _AddLora(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, frozen: tuple[tuple[Tensor, Tensor | None, float], ...], *adapters: Tensor) -> Any:  # type: ignore[override]  # Any: torch's context has no public type
         rows, taught = x.reshape(-1, x.shape[-1]), [part.to(x.dtype) for part in adapters]
         a, bs = torch.cat(taught[::2]), taught[1::2]
-        inner = rows @ a.t()
+        inner = times(rows, a.t())
         ys: list[Tensor] = []
         for (weight, bias, scale), b, part in zip(frozen, bs, inner.split(_ranks(bs), 1), strict=True):
-            y = torch.addmm(bias, rows, weight.t()) if bias is not None else rows @ weight.t()
+            y = times(rows, weight.t())
+            if bias is not None:
+                y += bias
             ys.append(y.addmm_(part, b.t(), alpha=scale).view(*x.shape[:-1], -1))
         ctx.save_for_backward(x, a, inner, *bs, *(weight for weight, _, _ in frozen))
         ctx.scales = [scale for _, _, scale in frozen]
@@ -58,7 +61,7 @@ class _AddLora(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             d_x = d_inner @ a
             for dy, weight in zip(d_ys, weights, strict=True):
-                d_x.addmm_(dy, weight)
+                d_x = times(dy, weight, d_x)
             d_x = d_x.view(x.shape)
         return d_x, None, *(part for both in d_adapters for part in both)
 
@@ -74,12 +77,12 @@ class _SwiGlu(torch.autograd.Function):
         rows = x.reshape(-1, x.shape[-1])
         a_gate, b_gate, a_up, b_up, a_down, b_down = (part.to(x.dtype) for part in adapters)
         rank, a_both = len(a_gate), torch.cat([a_gate, a_up])
-        inner = rows @ a_both.t()
-        gate = (rows @ weights[0].t()).addmm_(inner[:, :rank], b_gate.t(), alpha=scale)
-        up = (rows @ weights[1].t()).addmm_(inner[:, rank:], b_up.t(), alpha=scale)
+        inner = times(rows, a_both.t())
+        gate = times(rows, weights[0].t()).addmm_(inner[:, :rank], b_gate.t(), alpha=scale)
+        up = times(rows, weights[1].t()).addmm_(inner[:, rank:], b_up.t(), alpha=scale)
         both = nn.functional.silu(gate).mul_(up)
-        inner_down = both @ a_down.t()
-        y = (both @ weights[2].t()).addmm_(inner_down, b_down.t(), alpha=scale)
+        inner_down = times(both, a_down.t())
+        y = times(both, weights[2].t()).addmm_(inner_down, b_down.t(), alpha=scale)
         ctx.save_for_backward(x, gate, up, inner, inner_down, *weights, a_both, b_gate, b_up, a_down, b_down)
         ctx.scale = scale
         return y.view(x.shape)
@@ -90,7 +93,7 @@ class _SwiGlu(torch.autograd.Function):
         x, gate, up, inner, inner_down, w_gate, w_up, w_down, a_both, b_gate, b_up, a_down, b_down = ctx.saved_tensors
         rows, dy, rank, scale = x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1]), b_gate.shape[1], ctx.scale
         d_inner_down = (dy @ b_down).mul_(scale)
-        d_both = (dy @ w_down).addmm_(d_inner_down, a_down)
+        d_both = times(dy, w_down).addmm_(d_inner_down, a_down)
         d_b_down = _outer(inner_down, dy).t().mul_(scale)
         d_up = nn.functional.silu(gate)
         d_a_down = _outer(d_inner_down, d_up * up)
@@ -100,7 +103,7 @@ class _SwiGlu(torch.autograd.Function):
         d_b_gate = _outer(inner[:, :rank], d_gate).t().mul_(scale)
         d_b_up = _outer(inner[:, rank:], d_up).t().mul_(scale)
         d_a = _outer(d_inner, rows)
-        d_x = (d_gate @ w_gate).addmm_(d_up, w_up).addmm_(d_inner, a_both).view(x.shape)
+        d_x = times(d_up, w_up, times(d_gate, w_gate)).addmm_(d_inner, a_both).view(x.shape)
         return d_x, None, None, d_a[:rank], d_b_gate, d_a[rank:], d_b_up, d_a_down, d_b_down
 
 
@@ -129,7 +132,7 @@ def _ranks(bs: list[Tensor]) -> list[int]:
 
 def _outer(narrow: Tensor, rows: Tensor) -> Tensor:
     """Answer narrowᵀ·rows as float32; the other way round, a narrow result, is a third slower on a CPU."""
-    return (narrow.t() @ rows).float()
+    return times(narrow.t().contiguous(), rows).float()
 
 
 def speed_up(model: nn.Module) -> int:

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from trainer.data import IGNORED, Encoded, Micro, laid_out, parts
 from trainer.fast_attention import one_row
 from trainer.fast_layers import takes_one_row
+from trainer.products import times
 from trainer.rundir import MICRO_TOKENS
 
 CHUNK = 512  # rows of scores at a time: 100 MB at a vocabulary of 49,152
@@ -42,7 +43,7 @@ class _HeadLoss(torch.autograd.Function):
         gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         for at in range(0, len(hidden), CHUNK):
             rows = slice(at, at + CHUNK)
-            scores = hidden[rows] @ weight.t()
+            scores = times(hidden[rows], weight.t())
             if bias is not None:
                 scores += bias
             scores = scores.float()
@@ -59,7 +60,7 @@ class _HeadLoss(torch.autograd.Function):
                 scores.scatter_add_(-1, target, scores.new_full((1, 1), -1.0).expand_as(target))
                 if slope is not None:
                     scores *= slope
-                gradient[rows] = scores.to(weight.dtype) @ weight
+                gradient[rows] = times(scores.to(weight.dtype), weight)
         ctx.gradient = gradient
         return losses
 
