@@ -86,7 +86,7 @@ def stepper(kind: str, setup: Setup) -> Callable[[], float]:
     import torch
     from peft import LoraConfig, get_peft_model
 
-    from trainer.data import micro_batches
+    from trainer.batches import micro_batches
     from trainer.fast_layers import speed_up
     from trainer.loss import MICRO_TOKENS, answer_losses, filler
     from trainer.recipe import LINEAR_LAYERS

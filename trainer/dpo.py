@@ -18,7 +18,8 @@ from peft import PeftModel
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from trainer.data import Encoded, Micro, laid_out
+from trainer.batches import Micro, laid_out
+from trainer.data import Encoded
 from trainer.loss import filler, log_probs
 from trainer.teacher import Teacher
 

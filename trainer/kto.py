@@ -18,8 +18,9 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from trainer.data import Encoded, Micro, laid_out
-from trainer.data import parts as cut
+from trainer.batches import Micro, laid_out
+from trainer.batches import parts as cut
+from trainer.data import Encoded
 from trainer.loss import filler, log_probs
 from trainer.teacher import Teacher
 

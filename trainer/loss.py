@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from transformers import PreTrainedModel
 
-from trainer.data import IGNORED, Encoded, Micro, laid_out, parts
+from trainer.batches import IGNORED, Micro, laid_out, parts
+from trainer.data import Encoded
 from trainer.fast_attention import one_row
 from trainer.fast_layers import takes_one_row
 from trainer.products import times

@@ -10,7 +10,8 @@ import torch
 from peft import get_peft_model
 
 from trainer.allocator import hand_memory_back, keep_freed_memory
-from trainer.data import Encoded, epoch_order, histogram, laid_out, parts
+from trainer.batches import epoch_order, laid_out, parts
+from trainer.data import Encoded, histogram
 from trainer.encoded import EncodedRun, encode
 from trainer.fast_layers import release, speed_up
 from trainer.fitting import fit

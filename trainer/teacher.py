@@ -26,7 +26,8 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from trainer import checkpoints
-from trainer.data import Encoded, Micro, epoch_order, micro_batches, parts
+from trainer.batches import Micro, epoch_order, micro_batches, parts
+from trainer.data import Encoded
 from trainer.encoded import EncodedRun
 from trainer.failures import TrainerFailure
 from trainer.fast_layers import speed_up

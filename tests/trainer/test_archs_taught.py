@@ -13,7 +13,8 @@ from tests.trainer.tiny_models import tiny, write_base
 from trainer import __main__ as command
 from trainer.archs import PERMUTES
 from trainer.bases.folder import MODEL_TYPES
-from trainer.data import Encoded, micro_batches
+from trainer.batches import micro_batches
+from trainer.data import Encoded
 from trainer.failures import TrainerFailure
 from trainer.loading import load_base, load_tokenizer
 from trainer.loss import answer_losses, example_losses

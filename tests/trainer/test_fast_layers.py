@@ -11,7 +11,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from tests.trainer.tiny import write_tiny_llama_gguf
-from trainer.data import Encoded, Micro, micro_batches
+from trainer.batches import Micro, micro_batches
+from trainer.data import Encoded
 from trainer.fast_attention import LONGEST, attend, rotate
 from trainer.fast_layers import release, speed_up
 from trainer.loading import load_base

@@ -15,7 +15,8 @@ from trl.trainer.kto_trainer import KTOTrainer
 from tests.trainer.by_trl import Course, course_of, same_loop
 from tests.trainer.test_kto import PLAIN, held_out, hold_out, judgements
 from tests.trainer.test_sft import losses, teach
-from trainer.data import Encoded, epoch_order
+from trainer.batches import epoch_order
+from trainer.data import Encoded
 from trainer.encoded import EncodedRun, encode
 from trainer.loading import load_base
 from trainer.recipe import TrainSpec

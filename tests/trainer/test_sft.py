@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from tests.trainer.folders import make_run
 from tests.trainer.tiny import write_tiny_llama_gguf
 from trainer import checkpoints
-from trainer.data import Encoded, Micro
+from trainer.batches import Micro
+from trainer.data import Encoded
 from trainer.encoded import encode
 from trainer.failures import Cancelled, TrainerFailure, explain
 from trainer.guide import Stop

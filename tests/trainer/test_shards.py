@@ -288,7 +288,7 @@ def gradients(
     from peft import LoraConfig, get_peft_model
     from transformers.pytorch_utils import Conv1D
 
-    from trainer.data import Micro
+    from trainer.batches import Micro
     from trainer.fast_layers import speed_up
     from trainer.loss import answer_losses
 

@@ -18,7 +18,8 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from tests.trainer.by_trl import Course, course_of, same_loop
 from tests.trainer.folders import make_run
-from trainer.data import Encoded, epoch_order
+from trainer.batches import epoch_order
+from trainer.data import Encoded
 from trainer.encoded import EncodedRun, encode
 from trainer.loading import load_base
 from trainer.recipe import TrainSpec
