@@ -74,8 +74,7 @@ class _Attention(torch.autograd.Function):
         shared, heads, lengths = len(key) - len(query), key.shape[1], ctx.lengths
         first_dk, *dks = _texts(d_key, heads, [shared, *lengths])
         first_dv, *dvs = _texts(d_value, heads, [shared, *lengths])
-        for first in (first_dk, first_dv):
-            first.zero_()
+        sum_dk, sum_dv = (torch.zeros_like(first, dtype=torch.float32) for first in (first_dk, first_dv))
         for table, q, k, v, d, dq, dk, dv in zip(
             tables,
             _texts(query, heads, lengths),
@@ -90,13 +89,15 @@ class _Attention(torch.autograd.Function):
             q, d = _rows(q), _rows(d)
             d_scores = torch.ops.aten._softmax_backward_data(torch.bmm(d, v.mT), table, -1, table.dtype)
             dq.copy_(torch.bmm(d_scores, k).view(dq.shape))
-            for product, first, own in (
-                (torch.bmm(d_scores.mT, q), first_dk, dk),
-                (torch.bmm(table.mT, d), first_dv, dv),
+            for product, total, own in (
+                (torch.bmm(d_scores.mT, q), sum_dk, dk),
+                (torch.bmm(table.mT, d), sum_dv, dv),
             ):
                 before, mine = product[:, None].split([shared, own.shape[2]], 2)
-                first += before
+                total += before
                 own.copy_(mine)
+        first_dk.copy_(sum_dk)
+        first_dv.copy_(sum_dv)
         return d_query.mul_(ctx.scale), d_key, d_value, None, None
 
 

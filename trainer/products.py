@@ -1,7 +1,7 @@
 """Matrix products on a CPU, by the faster of the two libraries that torch brings along.
 
 For float32, torch calls MKL and leaves oneDNN to the other types; on AMD's processors oneDNN takes a tenth less time
-for 640 rows and a quarter less for 180 (docs/performance.md). Its product has no gradient, so it is for our own
+for 640 rows and a quarter less for 180 (docs/decisions/0007). Its product has no gradient, so it is for our own
 autograd functions.
 """
 
