@@ -9,7 +9,13 @@ from trainer.spec import FailureClass
 
 DONE, FAILED, MISUSED, KILLED, CANCELLED = 0, 1, 2, 137, 143  # exit codes of the trainer
 
-OUT_OF_MEMORY = ("can't allocate memory", "cannot allocate memory", "out of memory", "defaultcpuallocator")
+OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "out of memory",
+    "defaultcpuallocator",
+    "could not create a primitive",  # oneDNN's word for it
+)
 NO_SPACE = (
     "no space left on device",
     "disk quota exceeded",

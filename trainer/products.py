@@ -7,6 +7,7 @@ autograd functions.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -23,5 +24,9 @@ def times(rows: Tensor, matrix: Tensor, plus: Tensor | None = None) -> Tensor:
     """Answer rows·matrix (+ plus); shapes (n, k), (k, m) and (n, m)."""
     if _onednn and rows.dtype == torch.float32 and rows.device.type == "cpu":
         weight = matrix.t()  # it multiplies by the transpose
-        return _onednn(rows, weight, None, "none", [], "") if plus is None else _onednn(rows, plus, weight, None, "add")
+        # it writes code for each new shape, and where memory is nearly all taken, finds no room for that
+        with suppress(RuntimeError):
+            if plus is None:
+                return _onednn(rows, weight, None, "none", [], "")
+            return _onednn(rows, plus, weight, None, "add")
     return rows @ matrix if plus is None else torch.addmm(plus, rows, matrix)

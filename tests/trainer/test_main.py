@@ -164,6 +164,7 @@ def test_a_folder_that_is_no_run_is_a_wrong_call(tmp_path: Path) -> None:
     [
         (MemoryError(), "memory"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "memory"),
+        (RuntimeError("could not create a primitive"), "memory"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), "disk"),
         (RuntimeError("PytorchStreamWriter failed writing file data/0"), "disk"),
         (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 640 vs 598"), "disk"),

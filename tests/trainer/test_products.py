@@ -7,14 +7,18 @@ from trainer import products
 from trainer.products import times
 
 
-@pytest.mark.parametrize("onednn", [True, False])
+def no_room(*_: object) -> torch.Tensor:
+    raise RuntimeError("could not create a primitive")
+
+
+@pytest.mark.parametrize("onednn", ["there", "missing", "without room"])
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("rows", "inner", "columns"), [(1, 3, 5), (7, 16, 1), (40, 33, 64)])
 def test_products_equal_torchs_own(
-    monkeypatch: pytest.MonkeyPatch, onednn: bool, kind: torch.dtype, rows: int, inner: int, columns: int
+    monkeypatch: pytest.MonkeyPatch, onednn: str, kind: torch.dtype, rows: int, inner: int, columns: int
 ) -> None:
-    if not onednn:
-        monkeypatch.setattr(products, "_onednn", None)
+    if onednn != "there":
+        monkeypatch.setattr(products, "_onednn", no_room if onednn == "without room" else None)
     torch.manual_seed(1)
     left, more = torch.randn(rows, inner).to(kind), torch.randn(rows, columns).to(kind)
     upright, lying = torch.randn(inner, columns).to(kind), torch.randn(columns, inner).to(kind).t()
