@@ -180,7 +180,7 @@ def _rows(text: Tensor) -> Tensor:
 
 def _in_blocks(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
     q, k, v = (side.transpose(0, 1)[None] for side in (query, key, value))
-    goes_on = len(key) > len(query)  # torch counts its causal positions from the first key
-    mask = torch.ones(len(query), len(key), dtype=torch.bool).tril_(len(key) - len(query)) if goes_on else None
-    found = scaled_dot_product_attention(q, k, v, mask, is_causal=not goes_on, scale=scale, enable_gqa=True)
+    before = len(key) - len(query)  # torch counts its causal positions from the first key
+    seen = torch.ones(len(query), len(key), dtype=torch.bool, device=q.device).tril_(before) if before else None
+    found = scaled_dot_product_attention(q, k, v, seen, is_causal=seen is None, scale=scale, enable_gqa=True)
     return found[0].transpose(0, 1)

@@ -131,7 +131,7 @@ def _ranks(bs: list[Tensor]) -> list[int]:
 
 
 def _outer(narrow: Tensor, rows: Tensor) -> Tensor:
-    """Answer narrowᵀ·rows as float32; the other way round, a narrow result, is a third slower on a CPU."""
+    """Answer narrowᵀ·rows as float32; the other way round, a narrow result, is up to a third slower on a CPU."""
     return (narrow.t() @ rows).float()
 
 
